@@ -1,0 +1,35 @@
+# The library itself. src/base is a library of its own, without libtorch: the command line shares it.
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+find_package(ZLIB REQUIRED)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
+
+add_library(flodl_base OBJECT ${base_sources})
+target_include_directories(flodl_base PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/include)
+
+# The caller's place for each public function, generated from the headers (see cmake/where.awk).
+file(GLOB public_headers CONFIGURE_DEPENDS include/flodl/*.h)
+list(FILTER public_headers EXCLUDE REGEX "/flodl\\.h$")
+set(where_header ${CMAKE_CURRENT_BINARY_DIR}/include/flodl/where.h)
+add_custom_command(OUTPUT ${where_header}
+  COMMAND awk -f ${CMAKE_CURRENT_SOURCE_DIR}/cmake/where.awk ${public_headers} > ${where_header}.new
+  COMMAND ${CMAKE_COMMAND} -E copy_if_different ${where_header}.new ${where_header}
+  DEPENDS ${public_headers} cmake/where.awk VERBATIM)
+add_custom_target(flodl_where DEPENDS ${where_header})
+
+add_library(flodl_objects OBJECT ${torch_sources} ${c_sources})
+add_dependencies(flodl_objects flodl_where)
+target_compile_definitions(flodl_objects PRIVATE FDL_NO_WHERE)
+target_link_libraries(flodl_objects PUBLIC flodl_base PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB)
+# libtorch is built with NDEBUG, and some of its classes have other members without it: in every preset.
+set_source_files_properties(${torch_sources} PROPERTIES COMPILE_DEFINITIONS NDEBUG)
+
+function(flodl_add_library name type output)
+  add_library(${name} ${type} $<TARGET_OBJECTS:flodl_objects> $<TARGET_OBJECTS:flodl_base>)
+  set_target_properties(${name} PROPERTIES OUTPUT_NAME ${output})
+  add_dependencies(${name} flodl_where)
+  target_include_directories(${name} PUBLIC $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
+    $<BUILD_INTERFACE:${CMAKE_CURRENT_BINARY_DIR}/include> $<INSTALL_INTERFACE:include>)
+  target_link_libraries(${name} PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB Threads::Threads m)
+endfunction()
+flodl_add_library(flodl SHARED flodl)

@@ -1,0 +1,14 @@
+/* Everything: include this one. */
+#ifndef FLODL_FLODL_H
+#define FLODL_FLODL_H
+
+#include "flodl/base.h"
+#include "flodl/types.h"
+#include "flodl/scope.h"
+#include "flodl/tensor.h"
+#include "flodl/autograd.h"
+
+/* Last: the macros that note the caller's place. */
+#include "flodl/where.h"
+
+#endif

@@ -1,0 +1,210 @@
+/* Exceptions become the thread's error: what was asked (operation, shapes, dtypes, devices), then libtorch's own first
+ * line without its backtrace, classified by exception type and text. Runs on failure only. */
+#include "internal.h"
+
+#include <c10/core/DeviceGuard.h>
+#include <c10/util/Exception.h>
+
+#include <cstdarg>
+#include <new>
+#include <string>
+
+#include "flodl/tensor.h"
+
+namespace flodl
+{
+
+void fail(fdl_status status, const char *format, ...)
+{
+    failure f;
+    f.status = status;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(f.text, sizeof f.text, format, args);
+    va_end(args);
+    throw f;
+}
+
+namespace
+{
+
+/* "fdl_gelu_opt" is what the user wrote as fdl_gelu. */
+std::string called(const char *function)
+{
+    std::string name = function;
+    if (name.size() > 4 && name.compare(name.size() - 4, 4, "_opt") == 0)
+        name.resize(name.size() - 4);
+    return name;
+}
+
+std::string described(fdl_tensor *x)
+{
+    if (!x)
+        return "NULL";
+    if (!alive(x))
+        return "freed";
+    char text[256];
+    return fdl_describe(x, text, sizeof text);
+}
+
+std::string call_text(const char *function, const operand *operands, int n)
+{
+    std::string text = called(function) + "(";
+    for (int i = 0; i < n; i++) {
+        if (i)
+            text += ", ";
+        if (operands[i].kind == operand::tensor) {
+            text += described(operands[i].x);
+            continue;
+        }
+        text += "{";
+        for (int k = 0; k < operands[i].l.n && operands[i].l.at; k++) {
+            if (k == 4 && operands[i].l.n > 5) {
+                text += ", ... " + std::to_string(operands[i].l.n) + " in all";
+                break;
+            }
+            text += (k ? ", " : "") + described(operands[i].l.at[k]);
+        }
+        text += "}";
+    }
+    return text + ")";
+}
+
+/* The k-th name of "(a, b)". */
+std::string operand_name(const char *names, int k)
+{
+    std::string text = names;
+    size_t from = 1;
+    for (int i = 0; i < k; i++)
+        from = text.find(',', from) + 1;
+    size_t to = text.find_first_of(",)", from);
+    while (from < to && text[from] == ' ')
+        from++;
+    return text.substr(from, to - from);
+}
+
+bool contains(const std::string &text, std::initializer_list<const char *> words)
+{
+    for (const char *word : words)
+        if (text.find(word) != std::string::npos)
+            return true;
+    return false;
+}
+
+/* Libtorch has few exception types; its texts say the rest. */
+fdl_status classify(const std::string &text)
+{
+    if (contains(text, {"out of memory", "can't allocate memory", "not enough memory"}))
+        return FDL_E_OOM;
+    if (contains(text, {"same device", "different devices", "on device", "Expected all tensors", "CUDA driver",
+                        "invalid device", "No CUDA", "not compiled with CUDA", "Cannot access accelerator",
+                        "CUDA devices", "CUDA support", "Found no NVIDIA"}))
+        return FDL_E_DEVICE;
+    if (contains(text, {"Dimension out of range", "index out of range", "out of bounds", "out of range",
+                        "is out of", "Dimension specified as", "exceed the length", "exceeds dimension size"}))
+        return FDL_E_RANGE;
+    if (contains(text, {"requires grad", "require grad", "backward through the graph a second time",
+                        "modified by an inplace operation", "leaf Variable", "Inference tensors",
+                        "a view of a leaf", "not have been used in the graph"}))
+        return FDL_E_STATE;
+    if (contains(text, {"dtype", "scalar type", "not implemented for '", "Float", "Long", "Bool", "type Byte",
+                        "integral", "floating point", "data type", "not supported on tensor",
+                        "input types", "result type"}))
+        return FDL_E_DTYPE;
+    if (contains(text, {"shape", "size", "dimension", "Dimension", "dim ", "-D", " 2D", " 3D", "must match",
+                        "elements", "broadcast", "mat1", "matrix", "channels", "rank", "equal number of", "Expected "
+                        "input batch", "weight of size", "Kernel", "kernel"}))
+        return FDL_E_SHAPE;
+    return FDL_E_TORCH;
+}
+
+/* The first line, without "Exception raised from" and the source position behind it. */
+std::string first_line(std::string text)
+{
+    for (const char *cut : {"\nException raised from", " (Exception raised from", "\n"}) {
+        size_t at = text.find(cut);
+        if (at != std::string::npos)
+            text.resize(at);
+    }
+    return text;
+}
+
+/* What to do about a frequent mistake; "" when nothing is known to help. */
+const char *hint(const std::string &text)
+{
+    if (contains(text, {"mat1 and mat2 shapes cannot be multiplied"}))
+        return "; the inner sizes must agree";
+    if (contains(text, {"must match the size of tensor b"}))
+        return "; sizes broadcast where they are equal or one of them is 1";
+    if (contains(text, {"a leaf Variable that requires grad is being used in an in-place operation"}))
+        return "; put FDL_NO_GRAD; before it";
+    if (contains(text, {"backward through the graph a second time"}))
+        return "; pass .retain_graph = true to the first fdl_backward";
+    return "";
+}
+
+fdl_status report(const char *function, const operand *operands, int n, fdl_status status, const std::string &why)
+{
+    return fdl_fail(status, "%s: %s", call_text(function, operands, n).c_str(), why.c_str());
+}
+
+} // namespace
+
+fdl_status caught(const char *function, const operand *operands, int n) noexcept
+{
+    try {
+        try {
+            throw;
+        } catch (const failure &f) {
+            return report(function, operands, n, f.status, f.text);
+        } catch (const c10::OutOfMemoryError &e) {
+            return report(function, operands, n, FDL_E_OOM, first_line(e.what_without_backtrace()));
+        } catch (const c10::IndexError &e) {
+            return report(function, operands, n, FDL_E_RANGE, first_line(e.what_without_backtrace()));
+        } catch (const c10::Error &e) {
+            std::string why = first_line(e.what_without_backtrace());
+            return report(function, operands, n, classify(why), why + hint(why));
+        } catch (const std::bad_alloc &) {
+            return report(function, operands, n, FDL_E_OOM, "memory ran out");
+        } catch (const std::exception &e) {
+            std::string why = first_line(e.what());
+            return report(function, operands, n, classify(why), why + hint(why));
+        } catch (...) {
+            return report(function, operands, n, FDL_E_TORCH, "unknown exception");
+        }
+    } catch (...) { /* describing the operands failed: memory is short */
+        return fdl_fail(FDL_E_OOM, "%s: memory ran out", function);
+    }
+}
+
+fdl_status bad_operand(const char *function, const char *names, const operand *operands, int n) noexcept
+{
+    try {
+        for (int i = 0; i < n; i++) {
+            const operand &o = operands[i];
+            int count = o.kind == operand::list ? o.l.n : 1;
+            for (int k = 0; k < count || k == 0; k++) {
+                fdl_tensor *x = o.kind == operand::tensor ? o.x : o.l.at && k < o.l.n ? o.l.at[k] : nullptr;
+                if (x && alive(x))
+                    continue;
+                std::string name = operand_name(names, i);
+                if (o.kind == operand::list && o.l.at)
+                    name += "[" + std::to_string(k) + "]";
+                if (!x)
+                    return fdl_null_operand(called(function).c_str(), name.c_str());
+                if (x->file)
+                    return fdl_fail(FDL_E_STATE, "%s: %s was freed: its scope has closed, or it was freed by hand (made at %s:%d)",
+                                    called(function).c_str(), name.c_str(), x->file, x->line);
+                return fdl_fail(FDL_E_STATE,
+                                "%s: %s was freed: its scope has closed, or it was freed by hand "
+                                "(FLODL_CHECKED=1 says where it was made)",
+                                called(function).c_str(), name.c_str());
+            }
+        }
+        return fdl_fail(FDL_E_STATE, "%s: bad operand", function);
+    } catch (...) {
+        return fdl_fail(FDL_E_OOM, "%s: memory ran out", function);
+    }
+}
+
+} // namespace flodl

@@ -1,0 +1,216 @@
+/* What the files of src/tensor share: the handle, the thread's state and the one shape of a wrapper.
+ *
+ *     fdl_tensor *fdl_matmul(fdl_tensor *a, fdl_tensor *b)
+ *     {
+ *         return OP((a, b), at::matmul(a->t, b->t));
+ *     }
+ *
+ * OP checks the operands in the parentheses (NULL passes through, a dead handle is an error), evaluates the expression,
+ * and makes handles of what it gives: a Tensor becomes a fdl_tensor *, a vector of them a fdl_list, void an fdl_status,
+ * and any other value is returned as it is. An exception becomes the thread's error, with the operands described. */
+#ifndef FLODL_TENSOR_INTERNAL_H
+#define FLODL_TENSOR_INTERNAL_H
+
+#include <ATen/core/IListRef.h>
+#include <ATen/core/Tensor.h>
+
+#include <atomic>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "flodl/scope.h"
+
+enum class handle_state : uint32_t { free = 0, scope = 0x5c09e, kept = 0x4e97, object = 0x0b1ec };
+
+struct fdl_thread;
+
+/* A slot of the thread's pool. Slots are never unmapped, so the state of a dead handle can be read. */
+struct fdl_tensor {
+    at::Tensor t;
+    handle_state state = handle_state::free;
+    int line = 0; /* where it was made, in the checked mode */
+    fdl_scope *scope = nullptr;
+    fdl_tensor *prev = nullptr, *next = nullptr; /* in the scope's list; next in the free list */
+    const char *file = nullptr;
+};
+
+namespace flodl {
+
+/* ---- handles (handle.cpp) ---- */
+
+fdl_tensor *make(at::Tensor &&t); /* a scope handle; throws std::bad_alloc */
+fdl_list make(std::vector<at::Tensor> &&ts);
+inline fdl_tensor *make(const at::Tensor &t)
+{
+    return make(at::Tensor(t));
+}
+fdl_list list_alloc(int n);
+
+inline bool alive(const fdl_tensor *x)
+{
+    return x->state != handle_state::free;
+}
+
+/* ---- operands ---- */
+
+/* An optional tensor: NULL is "absent". */
+inline const at::Tensor &or_none(fdl_tensor *x)
+{
+    static const at::Tensor none;
+    return x ? x->t : none;
+}
+inline std::optional<at::Tensor> maybe(fdl_tensor *x)
+{
+    return x ? std::optional<at::Tensor>(x->t) : std::nullopt;
+}
+
+inline at::IntArrayRef ints(const fdl_shape &s)
+{
+    return at::IntArrayRef(s.d, (size_t)s.ndim);
+}
+
+/* The tensors of a list as libtorch wants them: their bits are borrowed into a buffer of the thread, so that nothing is
+ * counted or allocated. Buffers nest like a stack. */
+class tensors
+{
+    at::Tensor *begin_;
+    size_t n_;
+
+  public:
+    explicit tensors(fdl_list list);
+    ~tensors();
+    tensors(const tensors &) = delete;
+    tensors &operator=(const tensors &) = delete;
+    operator at::TensorList() const
+    {
+        return at::TensorList(begin_, n_);
+    }
+    operator at::ITensorListRef() const
+    {
+        return at::ITensorListRef(at::TensorList(begin_, n_));
+    }
+};
+
+/* ---- types (types.cpp) ---- */
+
+at::ScalarType scalar_type(fdl_dtype d);              /* the thread's default for FDL_DTYPE_DEFAULT */
+std::optional<at::ScalarType> maybe_scalar_type(fdl_dtype d); /* nullopt for FDL_DTYPE_DEFAULT */
+fdl_dtype dtype_of(at::ScalarType s);
+at::Device device(fdl_device d); /* the thread's default for all zero; throws when it isn't there */
+fdl_device device_of(at::Device d);
+/* A number as PyTorch takes a Python scalar: whole numbers don't change an integer tensor's dtype. */
+at::Scalar scalar(double s);
+
+/* ---- errors (error.cpp) ---- */
+
+/* Thrown by a wrapper's own checks. */
+struct failure {
+    fdl_status status;
+    char text[512];
+};
+[[noreturn]] void fail(fdl_status status, const char *format, ...) FDL_PRINTF(2, 3);
+
+/* One operand of a failed call: a tensor, a list, or something that isn't described. */
+struct operand {
+    enum { tensor, list, other } kind;
+    fdl_tensor *x;
+    fdl_list l;
+    operand(fdl_tensor *t) : kind(tensor), x(t), l{} {}
+    operand(const fdl_list &t) : kind(list), x(nullptr), l(t) {}
+};
+/* In a catch block: makes the exception the thread's error, "fdl_matmul([2, 3] float32 cpu, ...): ...". */
+fdl_status caught(const char *function, const operand *operands, int n) noexcept;
+/* An operand is NULL or dead: notes it and returns the status. `names` is the text "(a, b)". */
+fdl_status bad_operand(const char *function, const char *names, const operand *operands, int n) noexcept;
+
+inline bool good(fdl_tensor *x)
+{
+    return FDL_LIKELY(x != nullptr) && FDL_LIKELY(alive(x));
+}
+inline bool good(const fdl_list &l)
+{
+    if (!l.at && l.n == 0)
+        return fdl_error_pending() == FDL_OK; /* an empty list is judged by the operation; a failed one is not */
+    for (int i = 0; i < l.n; i++)
+        if (!l.at || !good(l.at[i]))
+            return false;
+    return true;
+}
+
+/* What a wrapper returns for the value of its expression. */
+template <class V> struct result_of {
+    static V from(V &&v)
+    {
+        return std::move(v);
+    }
+    static V failed(fdl_status)
+    {
+        return V();
+    }
+};
+template <> struct result_of<at::Tensor> {
+    static fdl_tensor *from(at::Tensor &&t)
+    {
+        return make(std::move(t));
+    }
+    static fdl_tensor *failed(fdl_status)
+    {
+        return nullptr;
+    }
+};
+template <> struct result_of<std::vector<at::Tensor>> {
+    static fdl_list from(std::vector<at::Tensor> &&ts)
+    {
+        return make(std::move(ts));
+    }
+    static fdl_list failed(fdl_status)
+    {
+        return fdl_list{0, nullptr};
+    }
+};
+
+template <class... Operands> inline std::tuple<Operands...> pack(Operands... x)
+{
+    return {x...};
+}
+
+template <class F, class... Operands>
+inline auto run(const char *function, const char *names, std::tuple<Operands...> operands, F &&f) noexcept
+{
+    using value = std::decay_t<decltype(f())>;
+    auto refuse = [&](auto &&handler) {
+        fdl_status status = std::apply(
+            [&](auto... x) {
+                const operand all[] = {operand(x)..., operand(nullptr)};
+                return handler(all, (int)sizeof...(x));
+            },
+            operands);
+        if constexpr (std::is_void_v<value>)
+            return status;
+        else
+            return result_of<value>::failed(status);
+    };
+    if (FDL_UNLIKELY(!std::apply([](auto... x) { return (good(x) && ...); }, operands)))
+        return refuse([&](const operand *all, int n) { return bad_operand(function, names, all, n); });
+    try {
+        if constexpr (std::is_void_v<value>) {
+            f();
+            return FDL_OK;
+        } else {
+            return result_of<value>::from(f());
+        }
+    } catch (...) {
+        return refuse([&](const operand *all, int n) { return caught(function, all, n); });
+    }
+}
+
+} // namespace flodl
+
+/* OP((operands), expression), and OP_DO((operands), { statements; return value; }). */
+#define OP(operands, ...)                                                                                    \
+    flodl::run(__func__, #operands, flodl::pack operands, [&]() { return __VA_ARGS__; })
+#define OP_DO(operands, ...) flodl::run(__func__, #operands, flodl::pack operands, [&]() __VA_ARGS__)
+
+#endif
