@@ -12,6 +12,13 @@ BEGIN {
     print "    if (FDL_UNLIKELY(!list.at))\n        fdl_error_place(file, line);\n    return list;\n}"
     print "static inline fdl_status fdl_mark_status_(fdl_status status, const char *file, int line)\n{"
     print "    if (FDL_UNLIKELY(status != FDL_OK))\n        fdl_error_place(file, line);\n    return status;\n}\n"
+    # Numbers that say failure themselves: NaN, and negative counts and extents.
+    print "static inline double fdl_mark_double_(double x, const char *file, int line)\n{"
+    print "    if (FDL_UNLIKELY(x != x))\n        fdl_error_place(file, line);\n    return x;\n}"
+    print "static inline int fdl_mark_int_(int x, const char *file, int line)\n{"
+    print "    if (FDL_UNLIKELY(x < 0))\n        fdl_error_place(file, line);\n    return x;\n}"
+    print "static inline int64_t fdl_mark_int64_t_(int64_t x, const char *file, int line)\n{"
+    print "    if (FDL_UNLIKELY(x < 0))\n        fdl_error_place(file, line);\n    return x;\n}\n"
 }
 /^FDL_API / && match($0, /[a-z0-9_]+\(/) {
     name = substr($0, RSTART, RLENGTH - 1)

@@ -7,6 +7,7 @@
 #include "flodl/scope.h"
 #include "flodl/tensor.h"
 #include "flodl/autograd.h"
+#include "flodl/module.h"
 
 /* Last: the macros that note the caller's place. */
 #include "flodl/where.h"

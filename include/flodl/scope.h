@@ -78,6 +78,8 @@ FDL_API void fdl_object_free(fdl_tensor *object);
 FDL_API fdl_status fdl_object_set(fdl_tensor *object, fdl_tensor *x);
 /* Whether both handles are on one and the same tensor (identity, not values). */
 FDL_API bool fdl_is(fdl_tensor *a, fdl_tensor *b);
+/* What makes a tensor the same one: equal for handles on one tensor, and only for those. NULL on NULL. */
+FDL_API const void *fdl_identity(fdl_tensor *x);
 /* Whether nobody but this handle holds x's storage: no other handle, view, or node of a recorded graph. */
 FDL_API bool fdl_is_sole(fdl_tensor *x);
 /* Whether x is a result of the innermost scope, which fdl_drop would free. */

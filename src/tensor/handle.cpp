@@ -623,6 +623,11 @@ bool fdl_is(fdl_tensor *a, fdl_tensor *b)
     return a && b && alive(a) && alive(b) && a->t.is_same(b->t);
 }
 
+const void *fdl_identity(fdl_tensor *x)
+{
+    return x && alive(x) ? x->t.unsafeGetTensorImpl() : nullptr;
+}
+
 bool fdl_is_sole(fdl_tensor *x)
 {
     return x && alive(x) && x->t.use_count() == 1 && x->t.has_storage() && x->t.storage().use_count() == 1;

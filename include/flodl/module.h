@@ -1,0 +1,177 @@
+/* Modules: what fdl_forward runs. How a module of one's own is written, how trees of them are walked, named, moved and
+ * frozen. torch.nn.Module. */
+#ifndef FLODL_MODULE_H
+#define FLODL_MODULE_H
+
+#include "flodl/autograd.h"
+
+FDL_BEGIN_DECLS
+
+/* A layer, a graph, or a step of a flow; always behind a pointer. A constructor returns it owned: fdl_module_free, or hand
+ * it to a flow or to another module, which then owns it, on failure too. */
+typedef struct fdl_module fdl_module;
+/* A named leaf tensor of a module that is trained, and a named tensor that is saved and moved but not trained. Borrowed
+ * from the module. */
+typedef struct fdl_param fdl_param;
+typedef struct fdl_param fdl_buffer;
+
+/* ---- using a module ------------------------------------------------------------------------------- */
+
+/* `fdl_forward(m, x)`, `fdl_forward(m, x, y)`: the main input first, then the module's further inputs in its documented
+ * order. Runs in a scope of its own: temporaries die inside, the result is the caller's scope's. */
+FDL_API fdl_tensor *fdl_forward_list(fdl_module *m, fdl_list inputs);
+/* The same over an array of n inputs. */
+FDL_API fdl_tensor *fdl_forward_of(fdl_module *m, int n, fdl_tensor *const *inputs);
+/* Frees the module with all that it owns. NULL: nothing. A module that another one owns: FDL_E_STATE. */
+FDL_API fdl_status fdl_module_free(fdl_module *m);
+
+/* Training mode of the whole tree; modules start in it. torch.nn.Module.train and eval. */
+FDL_API fdl_status fdl_train(fdl_module *m);
+FDL_API fdl_status fdl_eval(fdl_module *m);
+FDL_API bool fdl_is_training(fdl_module *m);
+
+typedef struct fdl_module_to_opts {
+    int opts_;
+    fdl_dtype dtype; /* floating parameters and buffers only */
+    bool channels_last; /* 4-d and 5-d parameters */
+} fdl_module_to_opts;
+/* Moves and casts parameters (with their gradients) and buffers; they stay the same leaves, so optimizers stay valid. A
+ * failure changes nothing. torch.nn.Module.to. */
+FDL_API fdl_status fdl_module_to_opt(fdl_module *m, fdl_device d, const fdl_module_to_opts *opts);
+/* Casts floating parameters, not buffers. */
+FDL_API fdl_status fdl_cast_parameters(fdl_module *m, fdl_dtype dtype);
+/* Forgets per-sequence state; keeps its values but cuts their history. Every module of the tree once. */
+FDL_API fdl_status fdl_module_reset(fdl_module *m);
+FDL_API fdl_status fdl_module_detach_state(fdl_module *m);
+
+/* ---- parameters ------------------------------------------------------------------------------------- */
+
+/* Parameters (or buffers) in order with their canonical names. The list belongs to the current scope, its entries to their
+ * modules. */
+typedef struct fdl_params fdl_params;
+
+typedef struct fdl_parameters_opts {
+    int opts_;
+    const char *match; /* a glob over the names: "encoder.*" */
+    bool flat;         /* flat names instead: the node's tag or id, "/" and the bare leaf name, with an index where
+                        * that is not unique */
+    bool transient;    /* buffers: those that are not saved, too */
+} fdl_parameters_opts;
+/* Every parameter of the tree once, frozen ones included; a shared one under its first name. Scope. */
+FDL_API fdl_params *fdl_parameters_opt(fdl_module *m, const fdl_parameters_opts *opts);
+/* Without the frozen ones. */
+FDL_API fdl_params *fdl_parameters_trainable_opt(fdl_module *m, const fdl_parameters_opts *opts);
+/* The same for buffers. */
+FDL_API fdl_params *fdl_buffers_opt(fdl_module *m, const fdl_parameters_opts *opts);
+/* Number of entries; -1 on NULL. */
+FDL_API int fdl_params_count(const fdl_params *ps);
+/* Entry i; outside: NULL and FDL_E_RANGE. */
+FDL_API fdl_param *fdl_params_at(const fdl_params *ps, int i);
+/* Canonical name of entry i, borrowed from the list. */
+FDL_API const char *fdl_params_name(const fdl_params *ps, int i);
+/* The entry of that name. Unknown: NULL and FDL_E_ARG with the closest names. */
+FDL_API fdl_param *fdl_params_find(const fdl_params *ps, const char *name);
+/* Both lists' entries, each tensor once. Scope. */
+FDL_API fdl_params *fdl_params_join(const fdl_params *a, const fdl_params *b);
+/* Elements of all of them; -1 on NULL. */
+FDL_API int64_t fdl_params_numel(const fdl_params *ps);
+FDL_API fdl_status fdl_params_freeze(const fdl_params *ps);
+FDL_API fdl_status fdl_params_thaw(const fdl_params *ps);
+/* Writes the state_dict key of a canonical name ("/" turned into ".") to buf of n bytes. Too long: FDL_E_ARG. */
+FDL_API fdl_status fdl_state_key(const char *name, char *buf, size_t n);
+
+/* Leaf name; the leaf itself, borrowed. */
+FDL_API const char *fdl_param_name(const fdl_param *p);
+FDL_API fdl_tensor *fdl_param_tensor(const fdl_param *p);
+/* Copies values into the existing storage, cast and moved as needed; another shape: FDL_E_SHAPE. */
+FDL_API fdl_status fdl_param_set(fdl_param *p, fdl_tensor *value);
+/* Freezing clears requires_grad and drops the gradient; optimizers skip frozen parameters. */
+FDL_API fdl_status fdl_param_freeze(fdl_param *p);
+FDL_API fdl_status fdl_param_thaw(fdl_param *p);
+FDL_API bool fdl_param_is_frozen(const fdl_param *p);
+FDL_API fdl_status fdl_freeze(fdl_module *m);
+FDL_API fdl_status fdl_thaw(fdl_module *m);
+/* At least one parameter and all of them frozen. */
+FDL_API bool fdl_is_frozen(fdl_module *m);
+
+/* ---- a module of your own ----------------------------------------------------------------------------- */
+
+typedef struct fdl_refs fdl_refs; /* further inputs by name */
+
+typedef struct fdl_module_ops {
+    const char *kind; /* required: a lowercase identifier, such as "linear" */
+    size_t size;      /* of self; the library allocates it, zeroed */
+    fdl_tensor *(*forward)(void *self, fdl_tensor *x); /* required unless forward_named */
+    fdl_tensor *(*forward_named)(void *self, fdl_tensor *x, const fdl_refs *r); /* with refs, possibly none */
+    void (*reset)(void *self);                    /* forget per-sequence state */
+    void (*detach_state)(void *self);             /* keep values, cut history */
+    void (*train)(void *self, bool training);     /* told when the flag changes */
+    fdl_status (*to)(void *self, fdl_device dev); /* move what isn't registered */
+    const char *const *ref_names; /* refs that it understands, in order of forward's inputs, NULL-ended */
+    void (*free)(void *self);     /* what forward needed beside self; registered things are the library's */
+} fdl_module_ops;
+
+/* A module with ops (static, borrowed); owned. Children, parameters and buffers are registered with the calls below; what
+ * fails there is remembered, and fdl_module_done reports it. */
+FDL_API fdl_module *fdl_module_new(const fdl_module_ops *ops);
+/* The ops->size bytes of the module; NULL on NULL. */
+FDL_API void *fdl_module_self(fdl_module *m);
+/* The module whose self this is: for forward functions that need their module (fdl_is_training(fdl_module_of(self))). */
+FDL_API fdl_module *fdl_module_of(void *self);
+/* Registers a parameter; init's values become a leaf that requires grad (init itself is not changed). Returns the leaf,
+ * borrowed. Names: not empty, no "/". */
+FDL_API fdl_tensor *fdl_module_param(fdl_module *m, const char *name, fdl_tensor *init);
+/* Registers a buffer: saved and moved, never trained. Borrowed. */
+FDL_API fdl_tensor *fdl_module_buffer(fdl_module *m, const char *name, fdl_tensor *init);
+/* A buffer that is moved but not saved. */
+FDL_API fdl_tensor *fdl_module_transient(fdl_module *m, const char *name, fdl_tensor *init);
+/* Takes child over, on failure too, and returns it borrowed. A child that has an owner already: an error. */
+FDL_API fdl_module *fdl_module_child(fdl_module *m, const char *name, fdl_module *child);
+/* m, or NULL with everything freed if anything above failed. */
+FDL_API fdl_module *fdl_module_done(fdl_module *m);
+/* Another owning handle of the same module (siamese towers, tied blocks): its parameters are listed, saved, trained once. */
+FDL_API fdl_module *fdl_module_share(fdl_module *m);
+/* Ties m's own parameter `name` to another parameter: one tensor, one gradient, listed once. Shapes must be equal. */
+FDL_API fdl_status fdl_module_share_param(fdl_module *m, const char *name, fdl_param *other);
+
+/* ---- asking ------------------------------------------------------------------------------------------- */
+
+/* "linear"; NULL on NULL. */
+FDL_API const char *fdl_module_kind(fdl_module *m);
+FDL_API const fdl_module_ops *fdl_module_ops_of(fdl_module *m);
+/* Own parameters and buffers by leaf name; unknown: NULL and FDL_E_ARG. */
+FDL_API fdl_param *fdl_module_own_param(fdl_module *m, const char *name);
+FDL_API fdl_buffer *fdl_module_own_buffer(fdl_module *m, const char *name);
+FDL_API int fdl_module_children(fdl_module *m);
+/* Child i, borrowed, and its name. */
+FDL_API fdl_module *fdl_module_child_at(fdl_module *m, int i, const char **name);
+/* fn on every module of the tree once, self first, then children in order; a status other than FDL_OK stops the walk and
+ * is returned. */
+FDL_API fdl_status fdl_module_walk(fdl_module *m, fdl_status (*fn)(fdl_module *m, void *ctx), void *ctx);
+
+/* ---- refs ------------------------------------------------------------------------------- */
+
+/* The ref of that name, borrowed; NULL without an error when it isn't wired. */
+FDL_API fdl_tensor *fdl_refs_get(const fdl_refs *r, const char *name);
+/* The same; not wired: NULL and an error that lists what is. */
+FDL_API fdl_tensor *fdl_refs_need(const fdl_refs *r, const char *name);
+FDL_API size_t fdl_refs_count(const fdl_refs *r);
+FDL_API const char *fdl_refs_name(const fdl_refs *r, size_t i);
+FDL_API fdl_tensor *fdl_refs_at(const fdl_refs *r, size_t i);
+
+FDL_END_DECLS
+
+#ifndef __cplusplus
+/* fdl_forward(m, x, ...): 1 to any number of inputs. */
+#define fdl_forward(m, ...) fdl_forward_list(m, FDL_LIST(__VA_ARGS__))
+#define fdl_parameters(...) fdl_parameters_(__VA_ARGS__, .opts_ = 0)
+#define fdl_parameters_(m, ...) fdl_parameters_opt(m, &(fdl_parameters_opts){__VA_ARGS__})
+#define fdl_parameters_trainable(...) fdl_parameters_trainable_(__VA_ARGS__, .opts_ = 0)
+#define fdl_parameters_trainable_(m, ...) fdl_parameters_trainable_opt(m, &(fdl_parameters_opts){__VA_ARGS__})
+#define fdl_buffers(...) fdl_buffers_(__VA_ARGS__, .opts_ = 0)
+#define fdl_buffers_(m, ...) fdl_buffers_opt(m, &(fdl_parameters_opts){__VA_ARGS__})
+#define fdl_module_to(m, ...) fdl_module_to_(m, __VA_ARGS__, .opts_ = 0)
+#define fdl_module_to_(m, d, ...) fdl_module_to_opt(m, d, &(fdl_module_to_opts){__VA_ARGS__})
+#endif
+
+#endif
