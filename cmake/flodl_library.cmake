@@ -6,6 +6,7 @@ pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 
 add_library(flodl_base OBJECT ${base_sources})
 target_include_directories(flodl_base PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/include)
+target_link_libraries(flodl_base PUBLIC ZLIB::ZLIB Threads::Threads m)
 
 # The caller's place for each public function, generated from the headers (see cmake/where.awk).
 file(GLOB public_headers CONFIGURE_DEPENDS include/flodl/*.h)

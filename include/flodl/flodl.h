@@ -8,6 +8,11 @@
 #include "flodl/tensor.h"
 #include "flodl/autograd.h"
 #include "flodl/module.h"
+#include "flodl/rng.h"
+#include "flodl/message.h"
+#include "flodl/text.h"
+#include "flodl/clock.h"
+#include "flodl/file.h"
 
 /* Last: the macros that note the caller's place. */
 #include "flodl/where.h"

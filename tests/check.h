@@ -1,0 +1,56 @@
+/* What every test program needs: cmocka with its headers, and checks of status and error text. */
+#ifndef FLODL_TESTS_CHECK_H
+#define FLODL_TESTS_CHECK_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "flodl/flodl.h"
+
+/* The last error has this status and every one of the words in its message; cleared afterwards. */
+static inline void check_error_(fdl_status status, const char *const *words, const char *file, int line)
+{
+    const fdl_error *e = fdl_last_error();
+    if (e->status != status) {
+        print_error("%s:%d: %s expected, is %s: %s\n", file, line, fdl_status_name(status),
+                    fdl_status_name(e->status), e->message);
+        _fail(file, line);
+    }
+    for (; *words; words++)
+        if (!strstr(e->message, *words)) {
+            print_error("%s:%d: \"%s\" is not in: %s\n", file, line, *words, e->message);
+            _fail(file, line);
+        }
+    fdl_clear_error();
+}
+#define check_error(status, ...) \
+    check_error_(status, (const char *const[]){__VA_ARGS__, NULL}, __FILE__, __LINE__)
+
+static inline void check_ok_(fdl_status status, const char *call, const char *file, int line)
+{
+    if (status == FDL_OK)
+        return;
+    print_error("%s:%d: %s: %s: %s\n", file, line, call, fdl_status_name(status), fdl_last_error()->message);
+    _fail(file, line);
+}
+#define check_ok(call) check_ok_(call, #call, __FILE__, __LINE__)
+
+/* A pointer that is there, or the error. */
+static inline void check_some_(const void *p, const char *what, const char *file, int line)
+{
+    if (p)
+        return;
+    print_error("%s:%d: %s is NULL: %s: %s\n", file, line, what, fdl_status_name(fdl_last_error()->status),
+                fdl_last_error()->message);
+    _fail(file, line);
+}
+#define check_some(p) check_some_(p, #p, __FILE__, __LINE__)
+
+#endif
