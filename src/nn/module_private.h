@@ -1,0 +1,82 @@
+/* What src/nn keeps about a module, and the table through which a graph gives its own names and order. */
+#ifndef FLODL_NN_MODULE_PRIVATE_H
+#define FLODL_NN_MODULE_PRIVATE_H
+
+#include "flodl/module.h"
+
+struct fdl_param {
+    char *name;
+    fdl_tensor *t; /* object handle */
+    bool transient;
+};
+
+typedef struct param_list {
+    int n;
+    struct fdl_param **at;
+} param_list;
+
+/* One part of a module in a walk: a child, or a node of a graph. */
+typedef struct module_part {
+    fdl_module *module; /* NULL: the part has none (an addition) */
+    const char *name;   /* its piece of canonical names; NULL: left out */
+    const char *flat;   /* its piece of flat names */
+    bool node;          /* a node of a graph, behind which the "/" of a canonical name can stand */
+} module_part;
+
+/* What a graph gives in place of the list of children. Each may be NULL. */
+typedef struct module_table {
+    int (*parts)(fdl_module *m);
+    module_part (*part)(fdl_module *m, int i); /* in the order of enumeration */
+    fdl_tensor *(*forward)(fdl_module *m, int n, fdl_tensor *const *inputs);
+    /* Why the module can be neither forwarded nor nested (steps of a flow); NULL: it can. */
+    const char *(*refusal)(fdl_module *m);
+} module_table;
+
+struct fdl_module {
+    fdl_module *real; /* itself; for a handle made by fdl_module_share the module that it shares */
+    bool owned;       /* another module or a step has taken this handle over */
+    bool closed;      /* this handle was freed; the module lives on in others */
+
+    /* Of the real module only: */
+    int handles;
+    const fdl_module_ops *ops;
+    const module_table *table;
+    void *self;
+    bool training;
+    bool failed;   /* a registration failed */
+    uint64_t seen; /* the last walk that came here */
+    param_list params, buffers;
+    struct {
+        int n;
+        fdl_module **at;
+        char **names;
+    } children;
+};
+
+struct fdl_refs {
+    size_t n;
+    const char *const *names;
+    fdl_tensor *const *at;
+};
+
+/* A module with a table of its own; table may be NULL. */
+fdl_module *module_new_with(const fdl_module_ops *ops, const module_table *table);
+/* m on n inputs in the current scope, without a scope of its own. */
+fdl_tensor *module_run(fdl_module *m, int n, fdl_tensor *const *inputs);
+/* NULL, or why m can be neither forwarded nor nested. */
+const char *module_refusal(fdl_module *m);
+/* Marks a handle as taken over by a module of kind `by`. Has it an owner already: FDL_E_STATE. */
+fdl_status module_take(fdl_module *m, const char *by);
+/* Frees a handle whoever owns it; NULL: nothing. */
+void module_release(fdl_module *m);
+/* Parts of m: its table's, or its children. */
+int module_parts(fdl_module *m);
+module_part module_part_at(fdl_module *m, int i);
+/* A number that no walk has used. */
+uint64_t module_new_walk(void);
+
+/* Writes " (closest: a, b, c)" with the up to three of n names that are most like `name` to buf; returns buf. */
+const char *closest_names(const char *name, int n, const char *(*at)(const void *list, int i), const void *list,
+                          char *buf, size_t size);
+
+#endif

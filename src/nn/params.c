@@ -1,0 +1,433 @@
+/* Parameters and buffers of a tree, with their canonical and flat names. */
+#include "flodl/inplace.h"
+#include "module_private.h"
+
+#include <fnmatch.h>
+
+typedef struct entry {
+    struct fdl_param *p;
+    const char *name;
+} entry;
+
+struct fdl_params {
+    int n;
+    entry *at;
+};
+
+static fdl_status no_memory(void)
+{
+    return fdl_fail(FDL_E_OOM, "no memory for a list of parameters");
+}
+
+/* ---- a set of tensors, so that each is listed once ------------------------------------------------------- */
+
+typedef struct identities {
+    const void **slot; /* open addressing; room is a power of two */
+    size_t room, n;
+} identities;
+
+static size_t place(const identities *set, const void *identity)
+{
+    size_t k = ((uintptr_t)identity >> 4) & (set->room - 1);
+    while (set->slot[k] && set->slot[k] != identity)
+        k = (k + 1) & (set->room - 1);
+    return k;
+}
+
+static fdl_status meet(identities *set, fdl_tensor *t, bool *first)
+{
+    if (2 * (set->n + 1) > set->room) {
+        identities more = {.room = set->room ? 2 * set->room : 64, .n = set->n};
+        more.slot = calloc(more.room, sizeof *more.slot);
+        if (!more.slot)
+            return no_memory();
+        for (size_t i = 0; i < set->room; i++)
+            if (set->slot[i])
+                more.slot[place(&more, set->slot[i])] = set->slot[i];
+        free(set->slot);
+        *set = more;
+    }
+    const void *identity = fdl_identity(t);
+    size_t k = place(set, identity);
+    *first = !set->slot[k];
+    if (*first) {
+        set->slot[k] = identity;
+        set->n++;
+    }
+    return FDL_OK;
+}
+
+/* ---- collecting ------------------------------------------------------------------------------------------ */
+
+/* A canonical name is the pieces of the path joined by ".", with "/" in place of "." behind the innermost node of a
+ * graph. A flat name is the outermost node's flat piece, "/" and the leaf, with an index where a leaf of that name occurs
+ * more than once below the node. */
+typedef struct path {
+    module_part part;
+    const struct path *outer;
+} path;
+
+typedef struct found {
+    struct fdl_param *p;
+    char *name;
+    int top; /* the outermost part below which it lies */
+} found;
+
+typedef struct collection {
+    fdl_parameters_opts opts;
+    bool buffers, trainable_only;
+    uint64_t walk;
+    identities met;
+    int n, room, top;
+    found *at;
+} collection;
+
+static char *name_of(const path *p, const char *leaf)
+{
+    size_t length = strlen(leaf);
+    for (const path *q = p; q; q = q->outer)
+        length += q->part.name ? strlen(q->part.name) + 1 : 0;
+    char *name = malloc(length + 1);
+    if (!name)
+        return NULL;
+    char *end = name + length - strlen(leaf);
+    strcpy(end, leaf);
+    bool slash = false;
+    for (; p; p = p->outer) {
+        char separator = p->part.node && !slash ? '/' : '.';
+        slash |= p->part.node;
+        if (!p->part.name)
+            continue;
+        *--end = separator;
+        end -= strlen(p->part.name);
+        memcpy(end, p->part.name, strlen(p->part.name));
+    }
+    return name;
+}
+
+static fdl_status add(collection *c, struct fdl_param *p, const path *where)
+{
+    bool first;
+    FDL_TRY(meet(&c->met, p->t, &first));
+    if (!first)
+        return FDL_OK;
+    if (c->n == c->room) {
+        int room = c->room ? 2 * c->room : 64;
+        found *more = realloc(c->at, sizeof *more * (size_t)room);
+        if (!more)
+            return no_memory();
+        c->at = more;
+        c->room = room;
+    }
+    const path *outermost = where;
+    while (outermost && outermost->outer)
+        outermost = outermost->outer;
+    char *name;
+    if (c->opts.flat && outermost && outermost->part.node) {
+        path flat = {.part = {.name = outermost->part.flat, .node = true}};
+        name = name_of(&flat, p->name);
+    } else {
+        name = name_of(where, p->name);
+    }
+    if (!name)
+        return no_memory();
+    c->at[c->n++] = (found){p, name, c->top};
+    return FDL_OK;
+}
+
+static fdl_status collect(collection *c, fdl_module *m, const path *where)
+{
+    m = m->real;
+    if (m->seen == c->walk)
+        return FDL_OK;
+    m->seen = c->walk;
+    const param_list *list = c->buffers ? &m->buffers : &m->params;
+    for (int i = 0; i < list->n; i++)
+        if (!list->at[i]->transient || c->opts.transient)
+            FDL_TRY(add(c, list->at[i], where));
+    int n = module_parts(m);
+    for (int i = 0; i < n; i++) {
+        path here = {.part = module_part_at(m, i), .outer = where};
+        if (!where)
+            c->top = i;
+        if (here.part.module)
+            FDL_TRY(collect(c, here.part.module, &here));
+    }
+    return FDL_OK;
+}
+
+static fdl_status index_flat_names(collection *c)
+{
+    for (int from = 0, to; from < c->n; from = to) {
+        for (to = from + 1; to < c->n && c->at[to].top == c->at[from].top;)
+            to++;
+        for (int i = from; i < to; i++) {
+            int count = 0, before = 0;
+            for (int k = from; k < to; k++)
+                if (strcmp(c->at[k].p->name, c->at[i].p->name) == 0) {
+                    count++;
+                    before += k < i;
+                }
+            if (count == 1)
+                continue;
+            size_t size = strlen(c->at[i].name) + 16;
+            char *name = malloc(size);
+            if (!name)
+                return no_memory();
+            snprintf(name, size, "%s_%d", c->at[i].name, before);
+            free(c->at[i].name);
+            c->at[i].name = name;
+        }
+    }
+    return FDL_OK;
+}
+
+static fdl_params *list_of(int n)
+{
+    fdl_params *ps = fdl_scope_alloc(sizeof *ps);
+    entry *at = fdl_scope_alloc(sizeof *at * (size_t)(n ? n : 1));
+    if (!ps || !at)
+        return NULL;
+    ps->at = at;
+    return ps;
+}
+
+static fdl_params *selected(const collection *c)
+{
+    fdl_params *ps = list_of(c->n);
+    for (int i = 0; ps && i < c->n; i++) {
+        const found *f = &c->at[i];
+        if (c->trainable_only && fdl_param_is_frozen(f->p))
+            continue;
+        if (c->opts.match && fnmatch(c->opts.match, f->name, 0) != 0)
+            continue;
+        char *name = fdl_scope_alloc(strlen(f->name) + 1);
+        if (!name)
+            return NULL;
+        strcpy(name, f->name);
+        ps->at[ps->n++] = (entry){f->p, name};
+    }
+    return ps;
+}
+
+static fdl_params *collected(const char *function, fdl_module *m, const fdl_parameters_opts *opts, bool buffers,
+                             bool trainable_only)
+{
+    if (!m) {
+        fdl_null_operand(function, "m");
+        return NULL;
+    }
+    collection c = {.buffers = buffers, .trainable_only = trainable_only, .walk = module_new_walk()};
+    if (opts)
+        c.opts = *opts;
+    fdl_status status = collect(&c, m, NULL);
+    if (status == FDL_OK && c.opts.flat)
+        status = index_flat_names(&c);
+    fdl_params *ps = status == FDL_OK ? selected(&c) : NULL;
+    for (int i = 0; i < c.n; i++)
+        free(c.at[i].name);
+    free(c.at);
+    free(c.met.slot);
+    return ps;
+}
+
+fdl_params *fdl_parameters_opt(fdl_module *m, const fdl_parameters_opts *opts)
+{
+    return collected("fdl_parameters", m, opts, false, false);
+}
+
+fdl_params *fdl_parameters_trainable_opt(fdl_module *m, const fdl_parameters_opts *opts)
+{
+    return collected("fdl_parameters_trainable", m, opts, false, true);
+}
+
+fdl_params *fdl_buffers_opt(fdl_module *m, const fdl_parameters_opts *opts)
+{
+    return collected("fdl_buffers", m, opts, true, false);
+}
+
+/* ---- lists --------------------------------------------------------------------------------------------- */
+
+int fdl_params_count(const fdl_params *ps)
+{
+    if (!ps)
+        fdl_null_operand(__func__, "params");
+    return ps ? ps->n : -1;
+}
+
+static const entry *entry_at(const char *function, const fdl_params *ps, int i)
+{
+    if (!ps) {
+        fdl_null_operand(function, "params");
+        return NULL;
+    }
+    if (i < 0 || i >= ps->n)
+        return fdl_fail_null(FDL_E_RANGE, "%s: entry %d of %d", function, i, ps->n);
+    return &ps->at[i];
+}
+
+fdl_param *fdl_params_at(const fdl_params *ps, int i)
+{
+    const entry *e = entry_at(__func__, ps, i);
+    return e ? e->p : NULL;
+}
+
+const char *fdl_params_name(const fdl_params *ps, int i)
+{
+    const entry *e = entry_at(__func__, ps, i);
+    return e ? e->name : NULL;
+}
+
+static const char *name_in_list(const void *list, int i)
+{
+    return ((const fdl_params *)list)->at[i].name;
+}
+
+fdl_param *fdl_params_find(const fdl_params *ps, const char *name)
+{
+    if (!ps || !name) {
+        fdl_null_operand(__func__, ps ? "name" : "params");
+        return NULL;
+    }
+    for (int i = 0; i < ps->n; i++)
+        if (strcmp(ps->at[i].name, name) == 0)
+            return ps->at[i].p;
+    char close[512];
+    return fdl_fail_null(FDL_E_ARG, "fdl_params_find: no parameter \"%s\"%s", name,
+                         closest_names(name, ps->n, name_in_list, ps, close, sizeof close));
+}
+
+fdl_params *fdl_params_join(const fdl_params *a, const fdl_params *b)
+{
+    if (!a || !b) {
+        fdl_null_operand(__func__, a ? "b" : "a");
+        return NULL;
+    }
+    fdl_params *ps = list_of(a->n + b->n);
+    identities met = {0};
+    for (int i = 0; ps && i < a->n + b->n; i++) {
+        entry e = i < a->n ? a->at[i] : b->at[i - a->n];
+        bool first;
+        if (meet(&met, e.p->t, &first) != FDL_OK)
+            ps = NULL;
+        else if (first)
+            ps->at[ps->n++] = e;
+    }
+    free(met.slot);
+    return ps;
+}
+
+int64_t fdl_params_numel(const fdl_params *ps)
+{
+    if (!ps) {
+        fdl_null_operand(__func__, "params");
+        return -1;
+    }
+    int64_t sum = 0;
+    for (int i = 0; i < ps->n; i++)
+        sum += fdl_numel(ps->at[i].p->t);
+    return sum;
+}
+
+fdl_status fdl_state_key(const char *name, char *buf, size_t n)
+{
+    if (!name || !buf)
+        return fdl_null_operand(__func__, name ? "buf" : "name");
+    if (strlen(name) >= n)
+        return fdl_fail(FDL_E_ARG, "fdl_state_key: \"%.100s\" needs %zu bytes, got %zu", name, strlen(name) + 1, n);
+    strcpy(buf, name);
+    char *slash = strchr(buf, '/');
+    if (slash)
+        *slash = '.';
+    return FDL_OK;
+}
+
+/* ---- one parameter --------------------------------------------------------------------------------------- */
+
+const char *fdl_param_name(const fdl_param *p)
+{
+    if (!p)
+        fdl_null_operand(__func__, "param");
+    return p ? p->name : NULL;
+}
+
+fdl_tensor *fdl_param_tensor(const fdl_param *p)
+{
+    if (!p)
+        fdl_null_operand(__func__, "param");
+    return p ? p->t : NULL;
+}
+
+fdl_status fdl_param_set(fdl_param *p, fdl_tensor *value)
+{
+    if (!p || !value)
+        return fdl_null_operand(__func__, p ? "value" : "param");
+    if (!fdl_shape_eq(fdl_shape_of(p->t), fdl_shape_of(value))) {
+        char a[256], b[256];
+        return fdl_fail(FDL_E_SHAPE, "fdl_param_set: %s is %s, the value %s", p->name,
+                        fdl_describe(p->t, a, sizeof a), fdl_describe(value, b, sizeof b));
+    }
+    FDL_NO_GRAD;
+    return fdl_copy_(p->t, value);
+}
+
+fdl_status fdl_param_freeze(fdl_param *p)
+{
+    if (!p)
+        return fdl_null_operand(__func__, "param");
+    FDL_TRY(fdl_requires_grad_(p->t, false));
+    return fdl_clear_grad(p->t);
+}
+
+fdl_status fdl_param_thaw(fdl_param *p)
+{
+    if (!p)
+        return fdl_null_operand(__func__, "param");
+    return fdl_requires_grad_(p->t, true);
+}
+
+bool fdl_param_is_frozen(const fdl_param *p)
+{
+    return p && !fdl_requires_grad(p->t);
+}
+
+static fdl_status on_each(const char *function, const fdl_params *ps, fdl_status (*fn)(fdl_param *))
+{
+    if (!ps)
+        return fdl_null_operand(function, "params");
+    for (int i = 0; i < ps->n; i++)
+        FDL_TRY(fn(ps->at[i].p));
+    return FDL_OK;
+}
+
+fdl_status fdl_params_freeze(const fdl_params *ps)
+{
+    return on_each(__func__, ps, fdl_param_freeze);
+}
+
+fdl_status fdl_params_thaw(const fdl_params *ps)
+{
+    return on_each(__func__, ps, fdl_param_thaw);
+}
+
+fdl_status fdl_freeze(fdl_module *m)
+{
+    FDL_SCOPE;
+    return on_each(__func__, fdl_parameters_opt(m, NULL), fdl_param_freeze);
+}
+
+fdl_status fdl_thaw(fdl_module *m)
+{
+    FDL_SCOPE;
+    return on_each(__func__, fdl_parameters_opt(m, NULL), fdl_param_thaw);
+}
+
+bool fdl_is_frozen(fdl_module *m)
+{
+    FDL_SCOPE;
+    fdl_params *ps = fdl_parameters_opt(m, NULL);
+    for (int i = 0; ps && i < ps->n; i++)
+        if (!fdl_param_is_frozen(ps->at[i].p))
+            return false;
+    return ps && ps->n > 0;
+}

@@ -1,0 +1,171 @@
+/* Walks over a tree of modules: modes, reset, moving and casting. Each module of the tree is met once. */
+#include "flodl/inplace.h"
+#include "module_private.h"
+
+static fdl_status walk(fdl_module *m, uint64_t id, fdl_status (*fn)(fdl_module *, void *), void *ctx)
+{
+    m = m->real;
+    if (m->seen == id)
+        return FDL_OK;
+    m->seen = id;
+    FDL_TRY(fn(m, ctx));
+    int n = module_parts(m);
+    for (int i = 0; i < n; i++) {
+        module_part part = module_part_at(m, i);
+        if (part.module)
+            FDL_TRY(walk(part.module, id, fn, ctx));
+    }
+    return FDL_OK;
+}
+
+fdl_status fdl_module_walk(fdl_module *m, fdl_status (*fn)(fdl_module *m, void *ctx), void *ctx)
+{
+    if (!m || !fn)
+        return fdl_null_operand(__func__, m ? "fn" : "m");
+    return walk(m, module_new_walk(), fn, ctx);
+}
+
+/* ---- modes and state ----------------------------------------------------------------------------------- */
+
+static fdl_status set_training(fdl_module *m, void *ctx)
+{
+    m->training = *(bool *)ctx;
+    if (m->ops->train)
+        m->ops->train(m->self, m->training);
+    return FDL_OK;
+}
+
+fdl_status fdl_train(fdl_module *m)
+{
+    return fdl_module_walk(m, set_training, &(bool){true});
+}
+
+fdl_status fdl_eval(fdl_module *m)
+{
+    return fdl_module_walk(m, set_training, &(bool){false});
+}
+
+bool fdl_is_training(fdl_module *m)
+{
+    return m && m->real->training;
+}
+
+static fdl_status reset_one(fdl_module *m, void *ctx)
+{
+    (void)ctx;
+    if (m->ops->reset)
+        m->ops->reset(m->self);
+    return FDL_OK;
+}
+
+fdl_status fdl_module_reset(fdl_module *m)
+{
+    return fdl_module_walk(m, reset_one, NULL);
+}
+
+static fdl_status detach_one(fdl_module *m, void *ctx)
+{
+    (void)ctx;
+    if (m->ops->detach_state)
+        m->ops->detach_state(m->self);
+    return FDL_OK;
+}
+
+fdl_status fdl_module_detach_state(fdl_module *m)
+{
+    return fdl_module_walk(m, detach_one, NULL);
+}
+
+/* ---- moving and casting --------------------------------------------------------------------------------- */
+
+/* A move has two phases, so that a failure changes nothing: all copies first, then the exchange. */
+typedef struct move {
+    fdl_to_opts to; /* of floating tensors; integer ones keep their dtype */
+    bool with_buffers;
+    int n, room;
+    struct pair {
+        fdl_tensor *old, *made;
+    } * pairs;
+} move;
+
+static fdl_status plan(move *mv, fdl_tensor *t)
+{
+    if (mv->n == mv->room) {
+        int room = mv->room ? 2 * mv->room : 64;
+        struct pair *more = realloc(mv->pairs, sizeof *more * (size_t)room);
+        if (!more)
+            return fdl_fail(FDL_E_OOM, "no memory to move %d tensors", room);
+        mv->pairs = more;
+        mv->room = room;
+    }
+    fdl_to_opts to = mv->to;
+    int dims = fdl_ndim(t);
+    to.channels_last = to.channels_last && (dims == 4 || dims == 5);
+    if (!fdl_dtype_is_floating(fdl_dtype_of(t)))
+        to.dtype = FDL_DTYPE_DEFAULT;
+    fdl_tensor *made = fdl_to_opt(fdl_detach(t), &to);
+    if (!made)
+        return fdl_error_pending();
+    mv->pairs[mv->n++] = (struct pair){t, made};
+    return FDL_OK;
+}
+
+static fdl_status plan_list(move *mv, const param_list *list)
+{
+    for (int i = 0; i < list->n; i++) {
+        fdl_tensor *g = fdl_grad(list->at[i]->t);
+        FDL_TRY(plan(mv, list->at[i]->t));
+        if (g)
+            FDL_TRY(plan(mv, g));
+    }
+    return FDL_OK;
+}
+
+static fdl_status plan_module(fdl_module *m, void *ctx)
+{
+    move *mv = ctx;
+    FDL_TRY(plan_list(mv, &m->params));
+    return mv->with_buffers ? plan_list(mv, &m->buffers) : FDL_OK;
+}
+
+static fdl_status run_move(fdl_module *m, move *mv)
+{
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    fdl_status status = fdl_module_walk(m, plan_module, mv);
+    for (int i = 0; status == FDL_OK && i < mv->n; i++)
+        status = fdl_set_data_(mv->pairs[i].old, mv->pairs[i].made);
+    free(mv->pairs);
+    return status;
+}
+
+static fdl_status tell_module(fdl_module *m, void *ctx)
+{
+    return m->ops->to ? m->ops->to(m->self, *(fdl_device *)ctx) : FDL_OK;
+}
+
+fdl_status fdl_module_to_opt(fdl_module *m, fdl_device d, const fdl_module_to_opts *opts)
+{
+    static const fdl_module_to_opts none = {0};
+    if (!m)
+        return fdl_null_operand("fdl_module_to", "m");
+    if (!opts)
+        opts = &none;
+    if (opts->dtype != FDL_DTYPE_DEFAULT && !fdl_dtype_is_floating(opts->dtype))
+        return fdl_fail(FDL_E_DTYPE, "fdl_module_to: parameters are floating, %s is not", fdl_dtype_name(opts->dtype));
+    if (d.type == FDL_DEVICE_TYPE_DEFAULT)
+        d = fdl_default_device();
+    move mv = {.to = {.device = d, .dtype = opts->dtype, .channels_last = opts->channels_last}, .with_buffers = true};
+    FDL_TRY(run_move(m, &mv));
+    return fdl_module_walk(m, tell_module, &d);
+}
+
+fdl_status fdl_cast_parameters(fdl_module *m, fdl_dtype dtype)
+{
+    if (!m)
+        return fdl_null_operand(__func__, "m");
+    if (!fdl_dtype_is_floating(dtype))
+        return fdl_fail(FDL_E_DTYPE, "fdl_cast_parameters: %s is no floating dtype", fdl_dtype_name(dtype));
+    move mv = {.to = {.dtype = dtype}};
+    return run_move(m, &mv);
+}

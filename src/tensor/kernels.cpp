@@ -1,0 +1,102 @@
+/* Fused optimizer steps and the kernels of gradient scaling. */
+#include "flodl/kernels.h"
+#include "internal.h"
+
+#include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
+#include <ATen/ops/_amp_update_scale.h>
+#include <ATen/ops/_fused_adam.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/_fused_sgd.h>
+
+using namespace flodl;
+
+namespace
+{
+
+void same_length(fdl_list a, fdl_list b, const char *what)
+{
+    if (a.n != b.n)
+        fail(FDL_E_ARG, "%d parameters but %d %s", a.n, b.n, what);
+}
+
+void one_element(fdl_tensor *x, const char *what)
+{
+    if (x->t.numel() != 1)
+        fail(FDL_E_SHAPE, "%s has %lld elements, not 1", what, (long long)x->t.numel());
+}
+
+} // namespace
+
+fdl_status fdl_k_fused_adam_opt_(fdl_list params, fdl_list grads, fdl_list exp_avgs, fdl_list exp_avg_sqs,
+                                 fdl_list steps, fdl_tensor *lr, const fdl_k_adam_opts *opts)
+{
+    static const fdl_k_adam_opts none = {};
+    const fdl_k_adam_opts &o = opts ? *opts : none;
+    fdl_list max_exp_avg_sqs = o.max_exp_avg_sqs;
+    return OP_DO((params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, lr), {
+        same_length(params, grads, "gradients");
+        same_length(params, exp_avgs, "exp_avgs");
+        same_length(params, exp_avg_sqs, "exp_avg_sqs");
+        same_length(params, steps, "steps");
+        if (o.amsgrad)
+            same_length(params, max_exp_avg_sqs, "max_exp_avg_sqs");
+        one_element(lr, "lr");
+        if (!params.n)
+            return;
+        double beta1 = fdl_opt_double(o.beta1, 0.9), beta2 = fdl_opt_double(o.beta2, 0.999);
+        double eps = fdl_opt_double(o.eps, 1e-8), decay = fdl_opt_double(o.weight_decay, 0);
+        auto kernel = [&](auto &&fused) {
+            fused(tensors(params), tensors(grads), tensors(exp_avgs), tensors(exp_avg_sqs), tensors(max_exp_avg_sqs),
+                  tensors(steps));
+        };
+        if (o.decoupled)
+            kernel([&](auto &&...lists) {
+                at::_fused_adamw_(lists..., lr->t, beta1, beta2, decay, eps, o.amsgrad, o.maximize, maybe(o.grad_scale),
+                                  maybe(o.found_inf));
+            });
+        else
+            kernel([&](auto &&...lists) {
+                at::_fused_adam_(lists..., lr->t, beta1, beta2, decay, eps, o.amsgrad, o.maximize, maybe(o.grad_scale),
+                                 maybe(o.found_inf));
+            });
+    });
+}
+
+fdl_status fdl_k_fused_sgd_opt_(fdl_list params, fdl_list grads, fdl_list momentum_buffers, fdl_tensor *lr,
+                                const fdl_k_sgd_opts *opts)
+{
+    static const fdl_k_sgd_opts none = {};
+    const fdl_k_sgd_opts &o = opts ? *opts : none;
+    return OP_DO((params, grads, momentum_buffers, lr), {
+        same_length(params, grads, "gradients");
+        double momentum = fdl_opt_double(o.momentum, 0);
+        if (momentum != 0)
+            same_length(params, momentum_buffers, "momentum buffers");
+        one_element(lr, "lr");
+        if (params.n)
+            at::_fused_sgd_(tensors(params), tensors(grads), tensors(momentum_buffers),
+                            fdl_opt_double(o.weight_decay, 0), momentum, lr->t, fdl_opt_double(o.dampening, 0),
+                            o.nesterov, o.maximize, o.first_step, maybe(o.grad_scale), maybe(o.found_inf));
+    });
+}
+
+fdl_status fdl_k_amp_unscale_(fdl_list grads, fdl_tensor *found_inf, fdl_tensor *inv_scale)
+{
+    return OP_DO((grads, found_inf, inv_scale), {
+        one_element(found_inf, "found_inf");
+        one_element(inv_scale, "inv_scale");
+        if (grads.n)
+            at::_amp_foreach_non_finite_check_and_unscale_(tensors(grads), found_inf->t, inv_scale->t);
+    });
+}
+
+fdl_status fdl_k_amp_update_scale_(fdl_tensor *scale, fdl_tensor *growth_tracker, fdl_tensor *found_inf, double growth,
+                                   double backoff, int64_t interval)
+{
+    return OP_DO((scale, growth_tracker, found_inf), {
+        one_element(scale, "scale");
+        one_element(growth_tracker, "growth_tracker");
+        one_element(found_inf, "found_inf");
+        at::_amp_update_scale_(scale->t, growth_tracker->t, found_inf->t, growth, backoff, interval);
+    });
+}
