@@ -44,7 +44,12 @@ BEGIN {
         }
     } else
         next
-    calls[++count] = sprintf("#define %s(...) %s((%s)(__VA_ARGS__), FDL_HERE)", name, mark, name)
+    called[++count] = name
+    calls[count] = sprintf("#define %s(...) %s((%s)(__VA_ARGS__), FDL_HERE)", name, mark, name)
+}
+# A macro over options has the place in its plain function already.
+match($0, /^#define fdl_[a-z0-9_]+\(/) {
+    is_macro[substr($0, 9, RLENGTH - 9)] = 1
 }
 # In-place operations end in an underscore and are public; what else ends so is the headers' own.
 function inplace(name) {
@@ -53,6 +58,8 @@ function inplace(name) {
 END {
     print ""
     for (i = 1; i <= count; i++)
-        print calls[i]
+        if (!(called[i] in is_macro))
+            print calls[i]
+    print "\n#undef FDL_PLACED_\n#define FDL_PLACED_(x) fdl_mark_tensor_((x), FDL_HERE)"
     print "\n#endif\n#endif"
 }

@@ -45,12 +45,11 @@ at::Tensor finished(at::Tensor t, const fdl_tensor_opts *o)
 
 at::IntArrayRef extents(const fdl_shape &s)
 {
-    if (s.ndim < 0 || s.ndim > FDL_MAX_DIMS)
-        fail(FDL_E_ARG, "a shape has 0 to %d dims, got %d", FDL_MAX_DIMS, s.ndim);
+    at::IntArrayRef all = ints(s);
     for (int i = 0; i < s.ndim; i++)
         if (s.d[i] < 0)
             fail(FDL_E_SHAPE, "extent %lld of dim %d is negative", (long long)s.d[i], i);
-    return ints(s);
+    return all;
 }
 
 } // namespace flodl

@@ -25,15 +25,30 @@ void fail(fdl_status status, const char *format, ...)
     throw f;
 }
 
+void bad_ndim(int ndim)
+{
+    fail(FDL_E_ARG, "a shape has 0 to %d dims, got %d", FDL_MAX_DIMS, ndim);
+}
+
+at::IntArrayRef ints(const fdl_ints &s)
+{
+    if (s.n < 0 || (s.n && !s.at))
+        fail(s.n < 0 ? FDL_E_ARG : FDL_E_NULL, s.n < 0 ? "a list of %d integers" : "the list of %d integers is NULL", s.n);
+    return at::IntArrayRef(s.at, (size_t)s.n);
+}
+
 namespace
 {
 
-/* "fdl_gelu_opt" is what the user wrote as fdl_gelu. */
+/* "fdl_gelu_opt" is what the user wrote as fdl_gelu, "fdl_add_tensor" as fdl_add. */
 std::string called(const char *function)
 {
     std::string name = function;
-    if (name.size() > 4 && name.compare(name.size() - 4, 4, "_opt") == 0)
-        name.resize(name.size() - 4);
+    for (const char *end : {"_opt", "_tensor"}) {
+        size_t length = strlen(end);
+        if (name.size() > length && name.compare(name.size() - length, length, end) == 0)
+            name.resize(name.size() - length);
+    }
     return name;
 }
 
@@ -51,9 +66,11 @@ std::string call_text(const char *function, const operand *operands, int n)
 {
     std::string text = called(function) + "(";
     for (int i = 0; i < n; i++) {
-        if (i)
+        if (operands[i].kind == operand::optional && !operands[i].x)
+            continue;
+        if (text.back() != '(')
             text += ", ";
-        if (operands[i].kind == operand::tensor) {
+        if (operands[i].kind != operand::list) {
             text += described(operands[i].x);
             continue;
         }
@@ -70,7 +87,7 @@ std::string call_text(const char *function, const operand *operands, int n)
     return text + ")";
 }
 
-/* The k-th name of "(a, b)". */
+/* The k-th name of "(a, b, opt(o.bias))": "bias" for k = 2. */
 std::string operand_name(const char *names, int k)
 {
     std::string text = names;
@@ -80,6 +97,8 @@ std::string operand_name(const char *names, int k)
     size_t to = text.find_first_of(",)", from);
     while (from < to && text[from] == ' ')
         from++;
+    if (text.compare(from, 6, "opt(o.") == 0)
+        from += 6;
     return text.substr(from, to - from);
 }
 
@@ -96,6 +115,9 @@ fdl_status classify(const std::string &text)
 {
     if (contains(text, {"out of memory", "can't allocate memory", "not enough memory"}))
         return FDL_E_OOM;
+    if (contains(text, {"ZeroDivisionError", "negative integer powers", "appears multiple times",
+                        "should be between 0 and 1"}))
+        return FDL_E_ARG;
     if (contains(text, {"same device", "different devices", "on device", "Expected all tensors", "CUDA driver",
                         "invalid device", "No CUDA", "not compiled with CUDA", "Cannot access accelerator",
                         "CUDA devices", "CUDA support", "Found no NVIDIA"}))
@@ -184,8 +206,8 @@ fdl_status bad_operand(const char *function, const char *names, const operand *o
             const operand &o = operands[i];
             int count = o.kind == operand::list ? o.l.n : 1;
             for (int k = 0; k < count || k == 0; k++) {
-                fdl_tensor *x = o.kind == operand::tensor ? o.x : o.l.at && k < o.l.n ? o.l.at[k] : nullptr;
-                if (x && alive(x))
+                fdl_tensor *x = o.kind != operand::list ? o.x : o.l.at && k < o.l.n ? o.l.at[k] : nullptr;
+                if (x ? alive(x) : o.kind == operand::optional)
                     continue;
                 std::string name = operand_name(names, i);
                 if (o.kind == operand::list && o.l.at)

@@ -66,10 +66,15 @@ inline std::optional<at::Tensor> maybe(fdl_tensor *x)
     return x ? std::optional<at::Tensor>(x->t) : std::nullopt;
 }
 
+[[noreturn]] void bad_ndim(int ndim); /* error.cpp */
+/* A shape or list of dims as it stands: 0 to FDL_MAX_DIMS of them. `extents` in create.h also refuses negative ones. */
 inline at::IntArrayRef ints(const fdl_shape &s)
 {
+    if (FDL_UNLIKELY((unsigned)s.ndim > FDL_MAX_DIMS))
+        bad_ndim(s.ndim);
     return at::IntArrayRef(s.d, (size_t)s.ndim);
 }
+at::IntArrayRef ints(const fdl_ints &s); /* error.cpp: fails on a NULL array */
 
 /* The tensors of a list as libtorch wants them: their bits are borrowed into a buffer of the thread, so that nothing is
  * counted or allocated. Buffers nest like a stack. */
@@ -112,12 +117,22 @@ struct failure {
 };
 [[noreturn]] void fail(fdl_status status, const char *format, ...) FDL_PRINTF(2, 3);
 
-/* One operand of a failed call: a tensor, a list, or something that isn't described. */
+/* An optional tensor among the operands: NULL is "absent", a dead handle is an error. */
+struct option {
+    fdl_tensor *x;
+};
+inline option opt(fdl_tensor *x)
+{
+    return {x};
+}
+
+/* One operand of a failed call: a tensor, an optional tensor, or a list. */
 struct operand {
-    enum { tensor, list, other } kind;
+    enum { tensor, optional, list } kind;
     fdl_tensor *x;
     fdl_list l;
     operand(fdl_tensor *t) : kind(tensor), x(t), l{} {}
+    operand(option t) : kind(optional), x(t.x), l{} {}
     operand(const fdl_list &t) : kind(list), x(nullptr), l(t) {}
 };
 /* In a catch block: makes the exception the thread's error, "fdl_matmul([2, 3] float32 cpu, ...): ...". */
@@ -129,6 +144,10 @@ inline bool good(fdl_tensor *x)
 {
     return FDL_LIKELY(x != nullptr) && FDL_LIKELY(alive(x));
 }
+inline bool good(option o)
+{
+    return !o.x || FDL_LIKELY(alive(o.x));
+}
 inline bool good(const fdl_list &l)
 {
     if (!l.at && l.n == 0)
@@ -138,6 +157,37 @@ inline bool good(const fdl_list &l)
             return false;
     return true;
 }
+
+/* ---- options and results ---- */
+
+/* The caller's options, or all defaults. */
+template <class O> inline const O &or_default(const O *opts)
+{
+    static const O none = {};
+    return opts ? *opts : none;
+}
+
+/* A further result, for a caller who asked for it: *out is NULL until the call has succeeded. */
+class result
+{
+    fdl_tensor **out_;
+
+  public:
+    explicit result(fdl_tensor **out) : out_(out)
+    {
+        if (out_)
+            *out_ = nullptr;
+    }
+    void give(at::Tensor &&t) const
+    {
+        if (out_)
+            *out_ = make(std::move(t));
+    }
+    explicit operator bool() const
+    {
+        return out_ != nullptr;
+    }
+};
 
 /* What a wrapper returns for the value of its expression. */
 template <class V> struct result_of {
@@ -212,5 +262,17 @@ inline auto run(const char *function, const char *names, std::tuple<Operands...>
 #define OP(operands, ...)                                                                                    \
     flodl::run(__func__, #operands, flodl::pack operands, [&]() { return __VA_ARGS__; })
 #define OP_DO(operands, ...) flodl::run(__func__, #operands, flodl::pack operands, [&]() __VA_ARGS__)
+
+/* The whole wrapper of an operation that takes one tensor, or two. */
+#define UNARY(name, op)                                                                                      \
+    fdl_tensor *name(fdl_tensor *x)                                                                          \
+    {                                                                                                        \
+        return OP((x), op(x->t));                                                                            \
+    }
+#define BINARY(name, op)                                                                                     \
+    fdl_tensor *name(fdl_tensor *a, fdl_tensor *b)                                                           \
+    {                                                                                                        \
+        return OP((a, b), op(a->t, b->t));                                                                   \
+    }
 
 #endif

@@ -101,7 +101,7 @@ fdl_device device_of(at::Device d)
 
 at::Scalar scalar(double s)
 {
-    if (s == std::trunc(s) && std::fabs(s) < 9007199254740992.0)
+    if (s == std::trunc(s) && std::fabs(s) < 9007199254740992.0 && !(s == 0 && std::signbit(s)))
         return at::Scalar((int64_t)s);
     return at::Scalar(s);
 }
