@@ -21,6 +21,7 @@
 #include "flodl/text.h"
 #include "flodl/clock.h"
 #include "flodl/file.h"
+#include "flodl/monitor.h"
 
 /* Last: the macros that note the caller's place. */
 #include "flodl/where.h"
