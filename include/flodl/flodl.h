@@ -15,6 +15,8 @@
 #include "flodl/reduce.h"
 #include "flodl/compare.h"
 #include "flodl/linalg.h"
+#include "flodl/conv.h"
+#include "flodl/pool.h"
 #include "flodl/module.h"
 #include "flodl/rng.h"
 #include "flodl/message.h"

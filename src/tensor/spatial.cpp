@@ -1,0 +1,89 @@
+/* Options that are given once for all spatial dims, or for each. */
+#include "spatial.h"
+
+#include <cstdio>
+
+namespace flodl
+{
+
+namespace
+{
+
+void check(const char *name, int64_t value, int64_t least)
+{
+    if (value < least || value > INT32_MAX)
+        fail(FDL_E_ARG, ".%s is %lld; it is from %lld to %d", name, (long long)value, (long long)least,
+             INT32_MAX);
+}
+
+void fill(const char *name, int n, int64_t all, const fdl_shape &each, int64_t least, int64_t *v)
+{
+    if (each.ndim) {
+        if (all)
+            fail(FDL_E_ARG, ".%s and .%s_dims are both given", name, name);
+        if (each.ndim != n)
+            fail(FDL_E_ARG, ".%s_dims has %d values for %d spatial dim%s", name, each.ndim, n,
+                 n == 1 ? "" : "s");
+    }
+    for (int i = 0; i < n; i++) {
+        if (each.ndim)
+            v[i] = each.d[i];
+        else if (all)
+            v[i] = all;
+        check(name, v[i], least);
+    }
+}
+
+} // namespace
+
+spatial::spatial(const char *name, int n, int64_t all, const fdl_shape &each, int64_t otherwise,
+                 int64_t least)
+    : v_{otherwise, otherwise, otherwise}, n_(n)
+{
+    fill(name, n, all, each, least, v_);
+}
+
+spatial::spatial(const char *name, int64_t all, const fdl_shape &each, const spatial &otherwise,
+                 int64_t least)
+    : v_{otherwise.v_[0], otherwise.v_[1], otherwise.v_[2]}, n_(otherwise.n_)
+{
+    fill(name, n_, all, each, least, v_);
+}
+
+at::IntArrayRef output_size(const fdl_shape &size, int n, int64_t *room, int64_t least)
+{
+    if (size.ndim != n && size.ndim != 1)
+        fail(FDL_E_ARG, "the size has %d values for %d spatial dim%s", size.ndim, n, n == 1 ? "" : "s");
+    for (int i = 0; i < n; i++) {
+        room[i] = size.d[size.ndim == n ? i : 0];
+        check("size", room[i], least);
+    }
+    return at::IntArrayRef(room, (size_t)n);
+}
+
+void check_spatial(const at::Tensor &x, int n)
+{
+    if (x.dim() != n + 1 && x.dim() != n + 2)
+        fail(FDL_E_SHAPE, "needs [N, C%s] or [C%s], got %lld dim%s",
+             n == 1   ? ", L"
+             : n == 2 ? ", H, W"
+                      : ", D, H, W",
+             n == 1   ? ", L"
+             : n == 2 ? ", H, W"
+                      : ", D, H, W",
+             (long long)x.dim(), x.dim() == 1 ? "" : "s");
+    for (int64_t i = x.dim() - n; i < x.dim(); i++)
+        if (x.size(i) > INT32_MAX)
+            fail(FDL_E_SHAPE, "extent %lld is above %d", (long long)x.size(i), INT32_MAX);
+}
+
+shape_text::shape_text(at::IntArrayRef shape)
+{
+    int used = snprintf(text, sizeof text, "[");
+    for (size_t i = 0; i < shape.size() && used < (int)sizeof text; i++)
+        used += snprintf(text + used, sizeof text - (size_t)used, i ? ", %lld" : "%lld", (long long)shape[i]);
+    if (used < (int)sizeof text)
+        snprintf(text + used, sizeof text - (size_t)used, "]");
+}
+
+} // namespace flodl

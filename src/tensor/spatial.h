@@ -1,0 +1,45 @@
+/* Options that are given once for all spatial dims (.stride = 2) or for each (.stride_dims = FDL_DIMS(2, 1)).
+ */
+#ifndef FLODL_TENSOR_SPATIAL_H
+#define FLODL_TENSOR_SPATIAL_H
+
+#include "internal.h"
+
+namespace flodl
+{
+
+/* One value for each of n spatial dims, n at most 3. */
+class spatial
+{
+    int64_t v_[3];
+    int n_;
+
+  public:
+    /* `all` where `each` is empty, `otherwise` where both are left out. Every value is from `least` to 2^31 -
+     * 1, so that libtorch's products of them stay within 64 bits. */
+    spatial(const char *name, int n, int64_t all, const fdl_shape &each, int64_t otherwise, int64_t least);
+    /* The same with a default for each dim: a pool's stride is its kernel. */
+    spatial(const char *name, int64_t all, const fdl_shape &each, const spatial &otherwise, int64_t least);
+    operator at::IntArrayRef() const
+    {
+        return at::IntArrayRef(v_, (size_t)n_);
+    }
+    int64_t operator[](int i) const
+    {
+        return v_[i];
+    }
+};
+
+/* The extents of an output: one for each of n spatial dims, or one for all of them. */
+at::IntArrayRef output_size(const fdl_shape &size, int n, int64_t *room, int64_t least);
+/* x has n spatial dims after [N, C], or after [C] alone. */
+void check_spatial(const at::Tensor &x, int n);
+/* "[2, 3]" for a message. */
+struct shape_text {
+    char text[160];
+    explicit shape_text(at::IntArrayRef shape);
+};
+
+} // namespace flodl
+
+#endif
