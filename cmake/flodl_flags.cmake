@@ -22,6 +22,8 @@ endif()
 if(FLODL_SANITIZE)
   add_compile_options(-fsanitize=${FLODL_SANITIZE} -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${FLODL_SANITIZE})
+  # gcc sees uninitialised members of std::optional in libtorch once sanitizers are on.
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized>)
 endif()
 
 find_program(CCACHE ccache)
