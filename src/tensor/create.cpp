@@ -52,12 +52,6 @@ at::IntArrayRef extents(const fdl_shape &s)
     return all;
 }
 
-} // namespace flodl
-
-namespace
-{
-
-/* What the _like functions change of x; the rest stays x's. */
 at::TensorOptions like(const fdl_tensor_opts *o)
 {
     at::TensorOptions options;
@@ -69,6 +63,11 @@ at::TensorOptions like(const fdl_tensor_opts *o)
         options = options.device(device(o->device));
     return options;
 }
+
+} // namespace flodl
+
+namespace
+{
 
 /* A copy of host memory of one dtype, converted and moved as the options say. */
 at::Tensor copied(const void *data, const fdl_shape &shape, at::ScalarType type, const fdl_tensor_opts *o)

@@ -115,15 +115,16 @@ fdl_status classify(const std::string &text)
 {
     if (contains(text, {"out of memory", "can't allocate memory", "not enough memory"}))
         return FDL_E_OOM;
-    if (contains(text, {"ZeroDivisionError", "negative integer powers", "appears multiple times",
-                        "should be between 0 and 1"}))
+    if (contains(text, {"ZeroDivisionError", "negative integer powers", "appears multiple times", "duplicate dims",
+                        "should be between 0 and 1", "Expected p_in", "multinomial distribution", "probability tensor",
+                        "n_sample", "must be non-negative", "must be positive"}))
         return FDL_E_ARG;
     if (contains(text, {"same device", "different devices", "on device", "Expected all tensors", "CUDA driver",
                         "invalid device", "No CUDA", "not compiled with CUDA", "Cannot access accelerator",
                         "CUDA devices", "CUDA support", "Found no NVIDIA"}))
         return FDL_E_DEVICE;
     if (contains(text, {"Dimension out of range", "index out of range", "out of bounds", "out of range",
-                        "is out of", "Dimension specified as", "exceed the length", "exceeds dimension size"}))
+                        "is out of", "Dimension specified as", "Class values must be", "exceed the length", "exceeds dimension size"}))
         return FDL_E_RANGE;
     if (contains(text, {"requires grad", "require grad", "backward through the graph a second time",
                         "modified by an inplace operation", "leaf Variable", "Inference tensors",
@@ -143,7 +144,7 @@ fdl_status classify(const std::string &text)
 /* The first line, without "Exception raised from" and the source position behind it. */
 std::string first_line(std::string text)
 {
-    for (const char *cut : {"\nException raised from", " (Exception raised from", "\n"}) {
+    for (const char *cut : {"\nException raised from", " (Exception raised from", "  (Could this error message", "\n"}) {
         size_t at = text.find(cut);
         if (at != std::string::npos)
             text.resize(at);
