@@ -19,3 +19,12 @@ foreach(source ${test_sources})
   set_tests_properties(${layer}.${subject} PROPERTIES LABELS ${layer} TIMEOUT 300
     ENVIRONMENT "OMP_NUM_THREADS=1")
 endforeach()
+
+# Each public function's bad calls are written from the headers.
+set(bad_calls ${CMAKE_CURRENT_BINARY_DIR}/tests/bad_calls.inc)
+file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/tests)
+add_custom_command(OUTPUT ${bad_calls}
+  COMMAND awk -f ${CMAKE_CURRENT_SOURCE_DIR}/tests/bad_calls.awk ${public_headers} > ${bad_calls}
+  DEPENDS ${public_headers} tests/bad_calls.awk VERBATIM)
+target_sources(test_tensor_bad_calls PRIVATE ${bad_calls})
+target_include_directories(test_tensor_bad_calls PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/tests)

@@ -37,8 +37,18 @@ fdl_rng fdl_rng_entropy(void)
     return fdl_rng_seed(seed);
 }
 
+/* Whether there is a generator; without one the functions below give 0 and FDL_E_NULL. */
+static inline bool present(const char *function, const fdl_rng *r)
+{
+    if (FDL_UNLIKELY(!r))
+        fdl_null_operand(function, "r");
+    return r != NULL;
+}
+
 fdl_rng fdl_rng_fork(const fdl_rng *r, uint64_t key)
 {
+    if (!present(__func__, r))
+        return fdl_rng_seed(key);
     uint64_t x = split(key);
     for (int i = 0; i < 4; i++)
         x = split(x ^ r->s[i]);
@@ -69,17 +79,17 @@ static inline uint64_t next(fdl_rng *r)
 
 uint64_t fdl_rng_u64(fdl_rng *r)
 {
-    return next(r);
+    return present(__func__, r) ? next(r) : 0;
 }
 
 double fdl_rng_f64(fdl_rng *r)
 {
-    return (double)(next(r) >> 11) * 0x1p-53;
+    return present(__func__, r) ? (double)(next(r) >> 11) * 0x1p-53 : 0;
 }
 
 float fdl_rng_f32(fdl_rng *r)
 {
-    return (float)(next(r) >> 40) * 0x1p-24f;
+    return present(__func__, r) ? (float)(next(r) >> 40) * 0x1p-24f : 0;
 }
 
 /* The 128-bit product's high half; the low half to *low. */
@@ -108,7 +118,7 @@ uint64_t fdl_rng_below(fdl_rng *r, uint64_t n)
         fdl_fail(FDL_E_ARG, "fdl_rng_below: there is no number below 0; n must be 1 or more");
         return 0;
     }
-    return below(r, n);
+    return present(__func__, r) ? below(r, n) : 0;
 }
 
 int64_t fdl_rng_range(fdl_rng *r, int64_t lo, int64_t hi)
@@ -118,6 +128,8 @@ int64_t fdl_rng_range(fdl_rng *r, int64_t lo, int64_t hi)
                  (long long)hi);
         return lo;
     }
+    if (!present(__func__, r))
+        return lo;
     return (int64_t)((uint64_t)lo + below(r, (uint64_t)hi - (uint64_t)lo));
 }
 
@@ -148,6 +160,8 @@ static void swap_bytes(char *a, char *b, size_t size)
 
 fdl_status fdl_rng_shuffle(fdl_rng *r, void *base, size_t n, size_t size)
 {
+    if (!r)
+        return fdl_null_operand(__func__, "r");
     if (!base && n > 0 && size > 0)
         return fdl_null_operand("fdl_rng_shuffle", "base");
     for (size_t i = n; i-- > 1;) {
@@ -160,6 +174,8 @@ fdl_status fdl_rng_shuffle(fdl_rng *r, void *base, size_t n, size_t size)
 
 fdl_status fdl_rng_perm(fdl_rng *r, int64_t *out, int64_t n)
 {
+    if (!r)
+        return fdl_null_operand(__func__, "r");
     if (n < 0)
         return fdl_fail(FDL_E_ARG, "fdl_rng_perm: n is %lld; it must be 0 or more", (long long)n);
     if (!out && n > 0)

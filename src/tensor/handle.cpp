@@ -156,6 +156,7 @@ thread &thread_start()
     th->root.owner = th;
     th->top = &th->root;
     self_ = th;
+    take_warnings();
     std::lock_guard<std::mutex> hold(process.lock);
     th->next = process.threads;
     process.threads = th;

@@ -87,6 +87,9 @@ inline thread &self()
     return FDL_LIKELY(self_ != nullptr) ? *self_ : thread_start();
 }
 
+/* This thread's warnings of libtorch become messages (warning.cpp). */
+void take_warnings();
+
 fdl_scope *scope_open(thread &th, fdl_scope *lexical);
 void scope_close(thread &th);
 void scope_empty(thread &th, fdl_scope &scope);

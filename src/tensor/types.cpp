@@ -115,6 +115,10 @@ bool fdl_device_eq(fdl_device a, fdl_device b)
 
 char *fdl_device_name(fdl_device d, char *buf)
 {
+    if (!buf) {
+        fdl_null_operand(__func__, "buf");
+        return nullptr;
+    }
     if (d.type == FDL_DEVICE_TYPE_DEFAULT)
         snprintf(buf, FDL_DEVICE_NAME_SIZE, "default");
     else if (d.type == FDL_DEVICE_TYPE_CPU)
@@ -192,6 +196,8 @@ int64_t fdl_shape_numel(fdl_shape shape)
 
 fdl_list fdl_list_of(fdl_tensor **ended)
 {
+    if (!ended)
+        fdl_null_operand(__func__, "ended");
     fdl_list list = {0, ended};
     while (ended && ended[list.n] != FDL_END)
         list.n++;
