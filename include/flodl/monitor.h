@@ -45,27 +45,26 @@ FDL_API fdl_monitor *fdl_monitor_new_opt(int64_t total_epochs, const fdl_monitor
 
 typedef struct fdl_monitor_log_opts {
     int opts_;
-    const fdl_metric
-        *metrics; /* shown in this order; of a name that comes twice the later value, at the first's place */
+    /* Shown in this order. Of a name that comes twice the later value counts, at the first one's place. */
+    const fdl_metric *metrics;
     int64_t samples; /* samples of this epoch: adds the metric "samples/s", samples / seconds */
 } fdl_monitor_log_opts;
-/* Epoch `epoch` has ended and took `seconds`, as the caller measured it: records it and writes its line. What
- * the ETA is made from is the time between the calls, so that evaluation and checkpoints count. epoch < 0, a
- * NULL or empty name, more than FDL_MONITOR_MAX_METRICS metrics, samples < 0: FDL_E_ARG, nothing recorded.
- *   after fdl_monitor_finish: FDL_E_STATE. Memory ran out: FDL_E_OOM; the line is written all the same.
- *   the line can't be written: FDL_E_IO; the epoch is recorded all the same.
- *   a signal came (fdl_monitor_on_signal): FDL_E_CANCELLED; the epoch is recorded and its line written all
- * the same. */
+/* Epoch `epoch` has ended and took `seconds`, as the caller measured it: records it and writes its line. The
+ * ETA is made from the time between the calls, so that evaluation and checkpoints count.
+ *
+ * FDL_E_ARG: epoch or samples below 0, a NULL or empty name, more than FDL_MONITOR_MAX_METRICS metrics;
+ * nothing is recorded. FDL_E_STATE: after fdl_monitor_finish. After these the epoch counts all the same:
+ * FDL_E_OOM, it isn't recorded; FDL_E_IO, its line can't be written; FDL_E_CANCELLED, a signal came. */
 FDL_API fdl_status fdl_monitor_log_opt(fdl_monitor *mon, int64_t epoch, double seconds,
                                        const fdl_monitor_log_opts *opts);
 
-/* `  training complete in 2.8s  | loss: 0.0012`, with the metrics of the last epoch; after a signal `training
- * stopped by SIGINT after 2.8s`. A second call does nothing. FDL_E_IO when the line can't be written. */
+/* Writes `  training complete in 2.8s  | loss: 0.0012`, with the metrics of the last epoch; after a signal
+ * `  training stopped by SIGINT after 2.8s`. A second call does nothing. FDL_E_IO: it can't be written. */
 FDL_API fdl_status fdl_monitor_finish(fdl_monitor *mon);
 /* Ends a live line that is still there, and frees. NULL: nothing. */
 FDL_API void fdl_monitor_free(fdl_monitor *mon);
 
-/* ---- within an epoch ----------------------------------------------------------------------------- */
+/* ---- within an epoch --------------------------------------------------------------------------- */
 
 /* Epoch `epoch` begins now. Optional: the time of a run counts from the first of these calls, without it from
  * the first fdl_monitor_progress, without both from fdl_monitor_new. A resumed run says here where it goes
@@ -81,12 +80,14 @@ typedef struct fdl_monitor_progress_opts {
 /* `batch` of the `batches` batches of this epoch are done (batches 0: not known). On a terminal, at most four
  * times a second, the live line is written anew; fdl_monitor_log puts the epoch's line in its place.
  * Elsewhere nothing is written. A call that writes nothing reads the clock and costs well under a
- * microsecond. batch or batches < 0, metrics as in fdl_monitor_log: FDL_E_ARG. After fdl_monitor_finish:
- * FDL_E_STATE. a signal came (fdl_monitor_on_signal): FDL_E_CANCELLED. */
+ * microsecond.
+ *
+ * FDL_E_ARG: batch or batches below 0, metrics and samples as in fdl_monitor_log. FDL_E_STATE: after
+ * fdl_monitor_finish. FDL_E_IO: the line can't be written. FDL_E_CANCELLED: a signal came. */
 FDL_API fdl_status fdl_monitor_progress_opt(fdl_monitor *mon, int64_t batch, int64_t batches,
                                             const fdl_monitor_progress_opts *opts);
 /* Takes the live line off the terminal, so that the program can write lines of its own; the next progress
- * brings it back. */
+ * brings it back. Nothing where there is none. */
 FDL_API fdl_status fdl_monitor_clear(fdl_monitor *mon);
 
 /* ---- asking ------------------------------------------------------------------------------------ */

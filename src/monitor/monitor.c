@@ -370,23 +370,25 @@ static void compose_live(fdl_monitor *mon, int64_t batch, int64_t batches, int b
     add_times(mon, mon->progress_at - mon->epoch_start, mon->current < mon->total);
 }
 
-/* Where the terminal is too narrow, the bar gives way first, then the last metrics; the times stay. */
+/* Where the terminal is too narrow, what is left out are the last metrics, then the bar, then the first
+ * metric; the times stay. The bar takes what is over. */
 static fdl_status live_line(fdl_monitor *mon, int64_t batch, int64_t batches, const char *function)
 {
     int limit =
         monitor_terminal_columns(mon->out) - 1; /* in the last column some terminals begin a new line */
     compose_live(mon, batch, batches, 0, 0, INT_MAX);
-    int columns = mon->line.columns;
+    const int frame = (int)strlen(" ||"), least_bar = batches > 0 ? frame + BAR_LEAST : 0;
+    int room = limit - mon->line.columns;
     int64_t metrics = 0;
     for (; metrics < mon->n_metrics; metrics++) {
         char value[FDL_TEXT_SIZE];
         fdl_format_metric(mon->metrics[metrics].value, value, sizeof value);
         int more = monitor_columns(mon->metrics[metrics].name) + (int)strlen("  =") + (int)strlen(value);
-        if (more > limit - columns)
+        if (more > room - (metrics > 0 ? least_bar : 0))
             break;
-        columns += more;
+        room -= more;
     }
-    int bar = limit - columns - (int)strlen(" ||");
+    int bar = room - frame;
     bar = batches == 0 || bar < BAR_LEAST ? 0 : bar < BAR_COLUMNS ? bar : BAR_COLUMNS;
     compose_live(mon, batch, batches, bar, metrics, limit);
     mon->drawn_at = mon->progress_at;
