@@ -23,6 +23,8 @@
 #include "flodl/version.h"
 #include "flodl/cuda.h"
 #include "flodl/module.h"
+#include "flodl/init.h"
+#include "flodl/nn.h"
 #include "flodl/rng.h"
 #include "flodl/message.h"
 #include "flodl/text.h"

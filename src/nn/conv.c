@@ -1,0 +1,219 @@
+/* Convolutions and transposed convolutions over 1, 2 and 3 spatial dims. */
+#include "flodl/conv.h"
+
+#include "arguments.h"
+#include "flodl/nn.h"
+#include "flodl/shape.h"
+
+/* [first, second, k...] */
+static fdl_shape weight_shape(int64_t first, int64_t second, const fdl_shape *kernel)
+{
+    fdl_shape shape = {2 + kernel->ndim, {first, second}};
+    for (int i = 0; i < kernel->ndim; i++)
+        shape.d[2 + i] = kernel->d[i];
+    return shape;
+}
+
+/* Registers weight and bias; the fan of both is the weight's size(1) times the kernel's elements. */
+static void register_weights(fdl_module *m, fdl_shape shape, int64_t out, bool no_bias, fdl_dtype dtype,
+                             fdl_device device, fdl_tensor **weight, fdl_tensor **bias)
+{
+    FDL_SCOPE;
+    *weight = fdl_module_param(m, "weight", new_weight(shape, dtype, device));
+    if (!no_bias)
+        *bias = fdl_module_param(
+            m, "bias", new_uniform(FDL_SHAPE(out), fdl_shape_numel(shape) / shape.d[0], dtype, device));
+}
+
+/* ---- conv1d, conv2d, conv3d --------------------------------------------------------------------- */
+
+typedef struct conv {
+    fdl_tensor *weight;
+    fdl_conv_opts o; /* bias and numbers, resolved */
+    fdl_pad_mode padding_mode;
+    fdl_shape pads; /* what is padded beforehand in modes other than zeros, from the last dim inward */
+} conv;
+
+/* x as the convolution takes it: padded, where the mode isn't zeros. */
+static fdl_tensor *padded(const conv *m, fdl_tensor *x)
+{
+    return m->padding_mode == FDL_PAD_CONSTANT ? x : fdl_pad(x, m->pads, .mode = m->padding_mode);
+}
+
+static fdl_tensor *conv1d_forward(void *self, fdl_tensor *x)
+{
+    conv *m = self;
+    return fdl_conv1d_opt(padded(m, x), m->weight, &m->o);
+}
+
+static fdl_tensor *conv2d_forward(void *self, fdl_tensor *x)
+{
+    conv *m = self;
+    return fdl_conv2d_opt(padded(m, x), m->weight, &m->o);
+}
+
+static fdl_tensor *conv3d_forward(void *self, fdl_tensor *x)
+{
+    conv *m = self;
+    return fdl_conv3d_opt(padded(m, x), m->weight, &m->o);
+}
+
+static const fdl_module_ops conv_ops[] = {
+    {.kind = "conv1d", .size = sizeof(conv), .forward = conv1d_forward},
+    {.kind = "conv2d", .size = sizeof(conv), .forward = conv2d_forward},
+    {.kind = "conv3d", .size = sizeof(conv), .forward = conv3d_forward},
+};
+
+/* Moves the padding out of the convolution into pads. */
+static void pad_beforehand(conv *m, const fdl_shape *kernel, int n)
+{
+    m->pads.ndim = 2 * n;
+    for (int i = 0; i < n; i++) {
+        int64_t all = m->o.same ? m->o.dilation_dims.d[i] * (kernel->d[i] - 1) : 2 * m->o.padding_dims.d[i];
+        m->pads.d[2 * (n - 1 - i)] = all / 2;
+        m->pads.d[2 * (n - 1 - i) + 1] = all - all / 2;
+        m->o.padding_dims.d[i] = 0;
+    }
+    m->o.same = false;
+}
+
+static fdl_module *new_conv(int n, int64_t in, int64_t out, int64_t k, const fdl_nn_conv_opts *opts)
+{
+    const fdl_nn_conv_opts o = opts ? *opts : (fdl_nn_conv_opts){0};
+    const fdl_module_ops *ops = &conv_ops[n - 1];
+    const char *kind = ops->kind;
+    const int64_t groups = o.groups ? o.groups : 1;
+    fdl_shape kernel, stride, padding, dilation;
+    if (!arg_at_least(kind, "in", in, 1) || !arg_at_least(kind, "out", out, 1) ||
+        !arg_at_least(kind, "groups", groups, 1) || !arg_divides(kind, "groups", groups, "in", in) ||
+        !arg_divides(kind, "groups", groups, "out", out) ||
+        !arg_spatial(kind, "kernel", n, k, 0, 1, &o.kernel_dims, &kernel) ||
+        !arg_spatial(kind, "stride", n, o.stride, 1, 1, &o.stride_dims, &stride) ||
+        !arg_spatial(kind, "padding", n, o.padding, 0, 0, &o.padding_dims, &padding) ||
+        !arg_spatial(kind, "dilation", n, o.dilation, 1, 1, &o.dilation_dims, &dilation) ||
+        !arg_within(kind, "padding_mode", o.padding_mode, FDL_PAD_CONSTANT, FDL_PAD_CIRCULAR))
+        return NULL;
+    if (o.same && (o.padding || o.padding_dims.ndim))
+        return fdl_fail_null(FDL_E_ARG, "fdl_nn_%s: .same and .padding are both given; give one of them",
+                             kind);
+    for (int i = 0; o.same && i < n; i++)
+        if (stride.d[i] != 1)
+            return fdl_fail_null(FDL_E_ARG, "fdl_nn_%s: .same needs a stride of 1, got %" PRId64, kind,
+                                 stride.d[i]);
+    fdl_module *m = fdl_module_new(ops);
+    conv *self = fdl_module_self(m);
+    if (!self)
+        return NULL;
+    self->o =
+        (fdl_conv_opts){.groups = groups, .same = o.same, .stride_dims = stride, .dilation_dims = dilation};
+    if (!o.same)
+        self->o.padding_dims = padding;
+    self->padding_mode = o.padding_mode;
+    if (o.padding_mode != FDL_PAD_CONSTANT)
+        pad_beforehand(self, &kernel, n);
+    register_weights(m, weight_shape(out, in / groups, &kernel), out, o.no_bias, o.dtype, o.device,
+                     &self->weight, &self->o.bias);
+    return fdl_module_done(m);
+}
+
+fdl_module *fdl_nn_conv1d_opt(int64_t in, int64_t out, int64_t k, const fdl_nn_conv_opts *opts)
+{
+    return new_conv(1, in, out, k, opts);
+}
+
+fdl_module *fdl_nn_conv2d_opt(int64_t in, int64_t out, int64_t k, const fdl_nn_conv_opts *opts)
+{
+    return new_conv(2, in, out, k, opts);
+}
+
+fdl_module *fdl_nn_conv3d_opt(int64_t in, int64_t out, int64_t k, const fdl_nn_conv_opts *opts)
+{
+    return new_conv(3, in, out, k, opts);
+}
+
+/* ---- conv_transpose1d, conv_transpose2d, conv_transpose3d --------------------------------------- */
+
+typedef struct conv_transpose {
+    fdl_tensor *weight;
+    fdl_conv_transpose_opts o;
+} conv_transpose;
+
+static fdl_tensor *conv_transpose1d_forward(void *self, fdl_tensor *x)
+{
+    conv_transpose *m = self;
+    return fdl_conv_transpose1d_opt(x, m->weight, &m->o);
+}
+
+static fdl_tensor *conv_transpose2d_forward(void *self, fdl_tensor *x)
+{
+    conv_transpose *m = self;
+    return fdl_conv_transpose2d_opt(x, m->weight, &m->o);
+}
+
+static fdl_tensor *conv_transpose3d_forward(void *self, fdl_tensor *x)
+{
+    conv_transpose *m = self;
+    return fdl_conv_transpose3d_opt(x, m->weight, &m->o);
+}
+
+static const fdl_module_ops conv_transpose_ops[] = {
+    {.kind = "conv_t1d", .size = sizeof(conv_transpose), .forward = conv_transpose1d_forward},
+    {.kind = "conv_t2d", .size = sizeof(conv_transpose), .forward = conv_transpose2d_forward},
+    {.kind = "conv_transpose3d", .size = sizeof(conv_transpose), .forward = conv_transpose3d_forward},
+};
+
+static fdl_module *new_conv_transpose(int n, int64_t in, int64_t out, int64_t k,
+                                      const fdl_nn_conv_transpose_opts *opts)
+{
+    static const char *const names[] = {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"};
+    const fdl_nn_conv_transpose_opts o = opts ? *opts : (fdl_nn_conv_transpose_opts){0};
+    const char *name = names[n - 1];
+    const int64_t groups = o.groups ? o.groups : 1;
+    fdl_shape kernel, stride, padding, output_padding, dilation;
+    if (!arg_at_least(name, "in", in, 1) || !arg_at_least(name, "out", out, 1) ||
+        !arg_at_least(name, "groups", groups, 1) || !arg_divides(name, "groups", groups, "in", in) ||
+        !arg_divides(name, "groups", groups, "out", out) ||
+        !arg_spatial(name, "kernel", n, k, 0, 1, &o.kernel_dims, &kernel) ||
+        !arg_spatial(name, "stride", n, o.stride, 1, 1, &o.stride_dims, &stride) ||
+        !arg_spatial(name, "padding", n, o.padding, 0, 0, &o.padding_dims, &padding) ||
+        !arg_spatial(name, "output_padding", n, o.output_padding, 0, 0, &o.output_padding_dims,
+                     &output_padding) ||
+        !arg_spatial(name, "dilation", n, o.dilation, 1, 1, &o.dilation_dims, &dilation))
+        return NULL;
+    for (int i = 0; i < n; i++)
+        if (output_padding.d[i] >= stride.d[i] && output_padding.d[i] >= dilation.d[i])
+            return fdl_fail_null(FDL_E_ARG,
+                                 "fdl_nn_%s: output_padding is %" PRId64
+                                 ", must be less than stride, %" PRId64 ", or dilation, %" PRId64,
+                                 name, output_padding.d[i], stride.d[i], dilation.d[i]);
+    fdl_module *m = fdl_module_new(&conv_transpose_ops[n - 1]);
+    conv_transpose *self = fdl_module_self(m);
+    if (!self)
+        return NULL;
+    self->o = (fdl_conv_transpose_opts){.groups = groups,
+                                        .stride_dims = stride,
+                                        .padding_dims = padding,
+                                        .output_padding_dims = output_padding,
+                                        .dilation_dims = dilation};
+    register_weights(m, weight_shape(in, out / groups, &kernel), out, o.no_bias, o.dtype, o.device,
+                     &self->weight, &self->o.bias);
+    return fdl_module_done(m);
+}
+
+fdl_module *fdl_nn_conv_transpose1d_opt(int64_t in, int64_t out, int64_t k,
+                                        const fdl_nn_conv_transpose_opts *opts)
+{
+    return new_conv_transpose(1, in, out, k, opts);
+}
+
+fdl_module *fdl_nn_conv_transpose2d_opt(int64_t in, int64_t out, int64_t k,
+                                        const fdl_nn_conv_transpose_opts *opts)
+{
+    return new_conv_transpose(2, in, out, k, opts);
+}
+
+fdl_module *fdl_nn_conv_transpose3d_opt(int64_t in, int64_t out, int64_t k,
+                                        const fdl_nn_conv_transpose_opts *opts)
+{
+    return new_conv_transpose(3, in, out, k, opts);
+}

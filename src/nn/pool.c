@@ -1,0 +1,190 @@
+/* Pooling: max, average, adaptive. */
+#include "flodl/pool.h"
+
+#include "arguments.h"
+#include "flodl/nn.h"
+
+/* Padding of more than half a window would give windows without an element. */
+static bool at_most_half(const char *name, const fdl_shape *padding, const fdl_shape *kernel)
+{
+    for (int i = 0; i < kernel->ndim; i++)
+        if (padding->d[i] > kernel->d[i] / 2) {
+            fdl_fail(FDL_E_ARG,
+                     "fdl_nn_%s: padding is %" PRId64 ", must be at most half the kernel, %" PRId64, name,
+                     padding->d[i], kernel->d[i]);
+            return false;
+        }
+    return true;
+}
+
+/* The stride is the kernel unless given. */
+static bool pool_stride(const char *name, int n, int64_t stride, const fdl_shape *dims,
+                        const fdl_shape *kernel, fdl_shape *out)
+{
+    *out = *kernel;
+    return (stride == 0 && dims->ndim == 0) || arg_spatial(name, "stride", n, stride, 1, 1, dims, out);
+}
+
+/* ---- max ---------------------------------------------------------------------------------------- */
+
+static fdl_tensor *max_pool1d_forward(void *self, fdl_tensor *x)
+{
+    return fdl_max_pool1d_opt(x, 0, self);
+}
+
+static fdl_tensor *max_pool2d_forward(void *self, fdl_tensor *x)
+{
+    return fdl_max_pool2d_opt(x, 0, self);
+}
+
+static fdl_tensor *max_pool3d_forward(void *self, fdl_tensor *x)
+{
+    return fdl_max_pool3d_opt(x, 0, self);
+}
+
+static const fdl_module_ops max_pool_ops[] = {
+    {.kind = "maxpool1d", .size = sizeof(fdl_max_pool_opts), .forward = max_pool1d_forward},
+    {.kind = "maxpool2d", .size = sizeof(fdl_max_pool_opts), .forward = max_pool2d_forward},
+    {.kind = "max_pool3d", .size = sizeof(fdl_max_pool_opts), .forward = max_pool3d_forward},
+};
+
+static fdl_module *new_max_pool(int n, int64_t k, const fdl_nn_max_pool_opts *opts)
+{
+    static const char *const names[] = {"max_pool1d", "max_pool2d", "max_pool3d"};
+    const fdl_nn_max_pool_opts o = opts ? *opts : (fdl_nn_max_pool_opts){0};
+    const char *name = names[n - 1];
+    fdl_shape kernel, stride, padding, dilation;
+    if (!arg_spatial(name, "kernel", n, k, 0, 1, &o.kernel_dims, &kernel) ||
+        !pool_stride(name, n, o.stride, &o.stride_dims, &kernel, &stride) ||
+        !arg_spatial(name, "padding", n, o.padding, 0, 0, &o.padding_dims, &padding) ||
+        !arg_spatial(name, "dilation", n, o.dilation, 1, 1, &o.dilation_dims, &dilation) ||
+        !at_most_half(name, &padding, &kernel))
+        return NULL;
+    fdl_module *m = fdl_module_new(&max_pool_ops[n - 1]);
+    fdl_max_pool_opts *self = fdl_module_self(m);
+    if (self)
+        *self = (fdl_max_pool_opts){.kernel_dims = kernel,
+                                    .stride_dims = stride,
+                                    .padding_dims = padding,
+                                    .dilation_dims = dilation,
+                                    .ceil_mode = o.ceil_mode};
+    return fdl_module_done(m);
+}
+
+fdl_module *fdl_nn_max_pool1d_opt(int64_t k, const fdl_nn_max_pool_opts *opts)
+{
+    return new_max_pool(1, k, opts);
+}
+
+fdl_module *fdl_nn_max_pool2d_opt(int64_t k, const fdl_nn_max_pool_opts *opts)
+{
+    return new_max_pool(2, k, opts);
+}
+
+fdl_module *fdl_nn_max_pool3d_opt(int64_t k, const fdl_nn_max_pool_opts *opts)
+{
+    return new_max_pool(3, k, opts);
+}
+
+/* ---- average ------------------------------------------------------------------------------------ */
+
+static fdl_tensor *avg_pool1d_forward(void *self, fdl_tensor *x)
+{
+    return fdl_avg_pool1d_opt(x, 0, self);
+}
+
+static fdl_tensor *avg_pool2d_forward(void *self, fdl_tensor *x)
+{
+    return fdl_avg_pool2d_opt(x, 0, self);
+}
+
+static fdl_tensor *avg_pool3d_forward(void *self, fdl_tensor *x)
+{
+    return fdl_avg_pool3d_opt(x, 0, self);
+}
+
+static const fdl_module_ops avg_pool_ops[] = {
+    {.kind = "avgpool1d", .size = sizeof(fdl_avg_pool_opts), .forward = avg_pool1d_forward},
+    {.kind = "avgpool2d", .size = sizeof(fdl_avg_pool_opts), .forward = avg_pool2d_forward},
+    {.kind = "avg_pool3d", .size = sizeof(fdl_avg_pool_opts), .forward = avg_pool3d_forward},
+};
+
+static fdl_module *new_avg_pool(int n, int64_t k, const fdl_nn_avg_pool_opts *opts)
+{
+    static const char *const names[] = {"avg_pool1d", "avg_pool2d", "avg_pool3d"};
+    const fdl_nn_avg_pool_opts o = opts ? *opts : (fdl_nn_avg_pool_opts){0};
+    const char *name = names[n - 1];
+    fdl_shape kernel, stride, padding;
+    if (!arg_spatial(name, "kernel", n, k, 0, 1, &o.kernel_dims, &kernel) ||
+        !pool_stride(name, n, o.stride, &o.stride_dims, &kernel, &stride) ||
+        !arg_spatial(name, "padding", n, o.padding, 0, 0, &o.padding_dims, &padding) ||
+        !at_most_half(name, &padding, &kernel) || !arg_at_least(name, "divisor", o.divisor, 0))
+        return NULL;
+    if (n == 1 && o.divisor)
+        return fdl_fail_null(FDL_E_ARG, "fdl_nn_avg_pool1d: divisor is for 2 and 3 dims only");
+    fdl_module *m = fdl_module_new(&avg_pool_ops[n - 1]);
+    fdl_avg_pool_opts *self = fdl_module_self(m);
+    if (self)
+        *self = (fdl_avg_pool_opts){.kernel_dims = kernel,
+                                    .stride_dims = stride,
+                                    .padding_dims = padding,
+                                    .ceil_mode = o.ceil_mode,
+                                    .exclude_pad = o.exclude_pad,
+                                    .divisor = o.divisor};
+    return fdl_module_done(m);
+}
+
+fdl_module *fdl_nn_avg_pool1d_opt(int64_t k, const fdl_nn_avg_pool_opts *opts)
+{
+    return new_avg_pool(1, k, opts);
+}
+
+fdl_module *fdl_nn_avg_pool2d_opt(int64_t k, const fdl_nn_avg_pool_opts *opts)
+{
+    return new_avg_pool(2, k, opts);
+}
+
+fdl_module *fdl_nn_avg_pool3d_opt(int64_t k, const fdl_nn_avg_pool_opts *opts)
+{
+    return new_avg_pool(3, k, opts);
+}
+
+/* ---- adaptive: self is the extents -------------------------------------------------------------- */
+
+static fdl_module *new_adaptive(const fdl_module_ops *ops, const char *name, fdl_shape size)
+{
+    for (int i = 0; i < size.ndim; i++)
+        if (!arg_at_least(name, "an extent", size.d[i], 0))
+            return NULL;
+    fdl_module *m = fdl_module_new(ops);
+    fdl_shape *self = fdl_module_self(m);
+    if (self)
+        *self = size;
+    return fdl_module_done(m);
+}
+
+#define ADAPTIVE(name, kind_, call, size_, ...)                                   \
+    static fdl_tensor *name##_forward(void *self, fdl_tensor *x)                  \
+    {                                                                             \
+        const fdl_shape *size = self;                                             \
+        return call;                                                              \
+    }                                                                             \
+    fdl_module *fdl_nn_##name(__VA_ARGS__)                                        \
+    {                                                                             \
+        static const fdl_module_ops ops = {                                       \
+            .kind = kind_, .size = sizeof(fdl_shape), .forward = name##_forward}; \
+        return new_adaptive(&ops, #name, size_);                                  \
+    }
+
+ADAPTIVE(adaptive_avg_pool1d, "adaptive_avg_pool1d", fdl_adaptive_avg_pool1d(x, *size), FDL_DIMS(n),
+         int64_t n)
+ADAPTIVE(adaptive_avg_pool2d, "adaptive_avgpool2d", fdl_adaptive_avg_pool2d(x, *size), FDL_DIMS(h, w),
+         int64_t h, int64_t w)
+ADAPTIVE(adaptive_avg_pool3d, "adaptive_avg_pool3d", fdl_adaptive_avg_pool3d(x, *size), FDL_DIMS(d, h, w),
+         int64_t d, int64_t h, int64_t w)
+ADAPTIVE(adaptive_max_pool1d, "adaptive_max_pool1d", fdl_adaptive_max_pool1d(x, *size), FDL_DIMS(n),
+         int64_t n)
+ADAPTIVE(adaptive_max_pool2d, "adaptive_maxpool2d", fdl_adaptive_max_pool2d(x, *size), FDL_DIMS(h, w),
+         int64_t h, int64_t w)
+ADAPTIVE(adaptive_max_pool3d, "adaptive_max_pool3d", fdl_adaptive_max_pool3d(x, *size), FDL_DIMS(d, h, w),
+         int64_t d, int64_t h, int64_t w)
