@@ -22,6 +22,8 @@
 #include "flodl/random.h"
 #include "flodl/version.h"
 #include "flodl/cuda.h"
+#include "flodl/dropout.h"
+#include "flodl/loss.h"
 #include "flodl/module.h"
 #include "flodl/init.h"
 #include "flodl/nn.h"
