@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include <ATen/ExpandUtils.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/core/Reduction.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/binary_cross_entropy.h>
@@ -129,12 +130,18 @@ struct pair {
     }
 };
 
+/* A weight in x's dtype; autocast takes it as it is. */
+at::Tensor as_weight(const at::Tensor &weight, const at::Tensor &x)
+{
+    return at::autocast::is_autocast_enabled(x.device().type()) ? weight : as(weight, x.scalar_type());
+}
+
 /* A weight that broadcasts to x's shape, in x's dtype. */
 std::optional<at::Tensor> spread(fdl_tensor *weight, const at::Tensor &x)
 {
     if (!weight)
         return std::nullopt;
-    return as(weight->t, x.scalar_type()).expand(x.sizes());
+    return as_weight(weight->t, x).expand(x.sizes());
 }
 
 /* pred [N, C, ...] or [C] and the classes [N, ...] or []. */
@@ -164,7 +171,7 @@ std::optional<at::Tensor> class_weight(fdl_tensor *weight, const at::Tensor &pre
     if (weight->t.dim() != 1 || weight->t.size(0) != classes)
         fail(FDL_E_SHAPE, ".weight is [%lld], got %s", (long long)classes,
              shape_text(weight->t.sizes()).text);
-    return as(weight->t, pred.scalar_type());
+    return as_weight(weight->t, pred);
 }
 
 /* Says how many classes there are when libtorch found one that is outside. */
@@ -257,7 +264,7 @@ fdl_tensor *fdl_mse_loss_opt(fdl_tensor *pred, fdl_tensor *target, const fdl_mse
         if (!o.weight)
             return at::mse_loss(x.p, x.t, reduction(o.reduction));
         same_shape(o.weight->t, x.p, ".weight");
-        at::Tensor each = at::mul(at::square(at::sub(x.p, x.t)), as(o.weight->t, x.p.scalar_type()));
+        at::Tensor each = at::mul(at::square(at::sub(x.p, x.t)), as_weight(o.weight->t, x.p));
         return o.reduction == FDL_MEAN ? at::div(at::sum(each), at::sum(o.weight->t))
                                        : reduced(each, o.reduction);
     });

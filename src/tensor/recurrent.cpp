@@ -1,0 +1,235 @@
+/* Recurrent cells and layers. Libtorch and the libraries under it take the weights' shapes on trust in
+ * places, so they are checked here. */
+#include "flodl/recurrent.h"
+#include "spatial.h"
+
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/gru.h>
+#include <ATen/ops/gru_cell.h>
+#include <ATen/ops/lstm.h>
+#include <ATen/ops/lstm_cell.h>
+#include <ATen/ops/rnn_relu.h>
+#include <ATen/ops/rnn_relu_cell.h>
+#include <ATen/ops/rnn_tanh.h>
+#include <ATen/ops/rnn_tanh_cell.h>
+
+using namespace flodl;
+
+namespace
+{
+
+void expect(const char *name, const at::Tensor &t, at::IntArrayRef shape)
+{
+    if (t.sizes() != shape)
+        fail(FDL_E_SHAPE, "%s is %s, got %s", name, shape_text(shape).text, shape_text(t.sizes()).text);
+}
+
+/* Autocast brings different dtypes together. */
+void same_dtype(const char *name, const at::Tensor &t, const at::Tensor &x)
+{
+    if (!at::isFloatingType(x.scalar_type()) || !at::isFloatingType(t.scalar_type()) ||
+        (t.scalar_type() != x.scalar_type() && !at::autocast::is_autocast_enabled(x.device().type())))
+        fail(FDL_E_DTYPE, "%s and x have one floating dtype", name);
+}
+
+/* ---- cells ---- */
+
+/* The operands of a cell with g gates, with a batch dim. */
+struct cell {
+    at::Tensor x, h;
+    bool batched;
+
+    cell(int64_t g, const at::Tensor &x_, const at::Tensor &h_, const at::Tensor &w_ih,
+         const at::Tensor &w_hh, fdl_tensor *b_ih, fdl_tensor *b_hh)
+        : x(x_), h(h_), batched(x_.dim() == 2)
+    {
+        if (x.dim() != 1 && x.dim() != 2)
+            fail(FDL_E_SHAPE, "x is [N, in] or [in], got %s", shape_text(x.sizes()).text);
+        if (h.dim() != x.dim() || (batched && h.size(0) != x.size(0)))
+            fail(FDL_E_SHAPE, "h is %s, got %s", batched ? "[N, h] with x's N" : "[h]",
+                 shape_text(h.sizes()).text);
+        if (!batched) {
+            x = x.unsqueeze(0);
+            h = h.unsqueeze(0);
+        }
+        int64_t in = x.size(1), hidden = h.size(1);
+        if (in < 1 || hidden < 1)
+            fail(FDL_E_SHAPE, "x and h have a feature at least");
+        expect("w_ih", w_ih, {g * hidden, in});
+        expect("w_hh", w_hh, {g * hidden, hidden});
+        if (!b_ih != !b_hh)
+            fail(FDL_E_ARG, ".b_ih and .b_hh go together");
+        if (b_ih) {
+            expect(".b_ih", b_ih->t, {g * hidden});
+            expect(".b_hh", b_hh->t, {g * hidden});
+        }
+    }
+    at::Tensor out(at::Tensor &&t) const
+    {
+        return batched ? std::move(t) : t.squeeze(0);
+    }
+};
+
+/* ---- layers ---- */
+
+/* The operands of whole sequences, with a batch dim. */
+struct layers {
+    at::Tensor x, h0, c0;
+    bool batched;
+    int64_t n, hidden, projected;
+    double dropout;
+
+    template <class Opts>
+    layers(int64_t g, const at::Tensor &x_, const at::Tensor &h, const at::Tensor *c, fdl_list params,
+           const Opts &o)
+        : x(x_), h0(h), batched(x_.dim() == 3), n(o.layers ? o.layers : 1),
+          dropout(fdl_opt_double(o.dropout, 0))
+    {
+        if (c)
+            c0 = *c;
+        if (n < 1)
+            fail(FDL_E_ARG, ".layers is %d; it is at least 1", o.layers);
+        if (!(dropout >= 0 && dropout <= 1))
+            fail(FDL_E_ARG, ".dropout is %g; it is from 0 to 1", dropout);
+        if (x.dim() != 2 && x.dim() != 3)
+            fail(FDL_E_SHAPE, "x is [L, N, in], or [L, in] without a batch, got %s",
+                 shape_text(x.sizes()).text);
+        same_dtype("h0", h0, x);
+        if (h0.dim() != x.dim() || (c && c0.dim() != x.dim()))
+            fail(FDL_E_SHAPE, "the states have %lld dims as x has, got %s", (long long)x.dim(),
+                 shape_text(h0.dim() != x.dim() ? h0.sizes() : c0.sizes()).text);
+        if (!batched) {
+            x = x.unsqueeze(o.batch_first ? 0 : 1);
+            h0 = h0.unsqueeze(1);
+            if (c)
+                c0 = c0.unsqueeze(1);
+        }
+        int64_t d = o.bidirectional ? 2 : 1, batch = x.size(o.batch_first ? 0 : 1), in = x.size(2);
+        if (x.size(o.batch_first ? 1 : 0) < 1)
+            fail(FDL_E_SHAPE, "the sequence has no steps");
+        projected = h0.size(2);
+        hidden = c ? c0.size(2) : projected;
+        if (in < 1 || projected < 1 || hidden < 1)
+            fail(FDL_E_SHAPE, "x and the states have a feature at least");
+        bool proj = projected != hidden;
+        if (proj && projected > hidden)
+            fail(FDL_E_SHAPE, "h0's last extent %lld is above c0's %lld; a projection makes it smaller",
+                 (long long)projected, (long long)hidden);
+        expect("h0", h0, {d * n, batch, projected});
+        if (c) {
+            same_dtype("c0", c0, x);
+            expect("c0", c0, {d * n, batch, hidden});
+        }
+        int64_t each = 2 + (o.no_bias ? 0 : 2) + proj;
+        if (params.n != each * d * n)
+            fail(FDL_E_ARG, "%lld layer%s of %lld weights need %lld params, got %d", (long long)(d * n),
+                 d * n == 1 ? "" : "s", (long long)each, (long long)(each * d * n), params.n);
+        for (int i = 0; i < params.n; i++) {
+            int64_t rows = g * hidden, layer = i / (each * d), kind = i % each;
+            const at::Tensor &w = params.at[i]->t;
+            char name[32];
+            snprintf(name, sizeof name, "params[%d]", i);
+            same_dtype(name, w, x);
+            if (kind == 0)
+                expect(name, w, {rows, layer ? d * projected : in});
+            else if (kind == 1)
+                expect(name, w, {rows, projected});
+            else if (proj && kind == each - 1)
+                expect(name, w, {projected, hidden});
+            else
+                expect(name, w, {rows});
+        }
+    }
+    template <class Opts>
+    at::Tensor out(at::Tensor &&t, const Opts &o) const
+    {
+        return batched ? std::move(t) : t.squeeze(o.batch_first ? 0 : 1);
+    }
+    void give(const result &to, at::Tensor &&t) const
+    {
+        to.give(batched ? std::move(t) : t.squeeze(1));
+    }
+};
+
+} // namespace
+
+fdl_tensor *fdl_gru_cell_opt(fdl_tensor *x, fdl_tensor *h, fdl_tensor *w_ih, fdl_tensor *w_hh,
+                             const fdl_gru_cell_opts *opts)
+{
+    const fdl_gru_cell_opts &o = or_default(opts);
+    return OP_DO((x, h, w_ih, w_hh, opt(o.b_ih), opt(o.b_hh)), {
+        cell c(3, x->t, h->t, w_ih->t, w_hh->t, o.b_ih, o.b_hh);
+        return c.out(at::gru_cell(c.x, c.h, w_ih->t, w_hh->t, maybe(o.b_ih), maybe(o.b_hh)));
+    });
+}
+
+fdl_tensor *fdl_lstm_cell_opt(fdl_tensor *x, fdl_tensor *h, fdl_tensor *c, fdl_tensor *w_ih, fdl_tensor *w_hh,
+                              const fdl_lstm_cell_opts *opts)
+{
+    const fdl_lstm_cell_opts &o = or_default(opts);
+    result c_out(o.c_out);
+    return OP_DO((x, h, c, w_ih, w_hh, opt(o.b_ih), opt(o.b_hh)), {
+        cell one(4, x->t, h->t, w_ih->t, w_hh->t, o.b_ih, o.b_hh);
+        expect("c", c->t, h->t.sizes());
+        at::Tensor states[] = {one.h, one.batched ? c->t : c->t.unsqueeze(0)};
+        auto both = at::lstm_cell(one.x, states, w_ih->t, w_hh->t, maybe(o.b_ih), maybe(o.b_hh));
+        c_out.give(one.out(std::move(std::get<1>(both))));
+        return one.out(std::move(std::get<0>(both)));
+    });
+}
+
+fdl_tensor *fdl_rnn_cell_opt(fdl_tensor *x, fdl_tensor *h, fdl_tensor *w_ih, fdl_tensor *w_hh,
+                             const fdl_rnn_cell_opts *opts)
+{
+    const fdl_rnn_cell_opts &o = or_default(opts);
+    return OP_DO((x, h, w_ih, w_hh, opt(o.b_ih), opt(o.b_hh)), {
+        cell c(1, x->t, h->t, w_ih->t, w_hh->t, o.b_ih, o.b_hh);
+        return c.out(o.relu ? at::rnn_relu_cell(c.x, c.h, w_ih->t, w_hh->t, maybe(o.b_ih), maybe(o.b_hh))
+                            : at::rnn_tanh_cell(c.x, c.h, w_ih->t, w_hh->t, maybe(o.b_ih), maybe(o.b_hh)));
+    });
+}
+
+fdl_tensor *fdl_gru_opt(fdl_tensor *x, fdl_tensor *h0, fdl_list params, const fdl_gru_opts *opts)
+{
+    const fdl_gru_opts &o = or_default(opts);
+    result h_n(o.h_n);
+    return OP_DO((x, h0, params), {
+        layers l(3, x->t, h0->t, nullptr, params, o);
+        auto both = at::gru(l.x, l.h0, tensors(params), !o.no_bias, l.n, l.dropout, o.training,
+                            o.bidirectional, o.batch_first);
+        l.give(h_n, std::move(std::get<1>(both)));
+        return l.out(std::move(std::get<0>(both)), o);
+    });
+}
+
+fdl_tensor *fdl_lstm_opt(fdl_tensor *x, fdl_tensor *h0, fdl_tensor *c0, fdl_list params,
+                         const fdl_lstm_opts *opts)
+{
+    const fdl_lstm_opts &o = or_default(opts);
+    result h_n(o.h_n);
+    result c_n(o.c_n);
+    return OP_DO((x, h0, c0, params), {
+        layers l(4, x->t, h0->t, &c0->t, params, o);
+        at::Tensor states[] = {l.h0, l.c0};
+        auto all = at::lstm(l.x, states, tensors(params), !o.no_bias, l.n, l.dropout, o.training,
+                            o.bidirectional, o.batch_first);
+        l.give(h_n, std::move(std::get<1>(all)));
+        l.give(c_n, std::move(std::get<2>(all)));
+        return l.out(std::move(std::get<0>(all)), o);
+    });
+}
+
+fdl_tensor *fdl_rnn_opt(fdl_tensor *x, fdl_tensor *h0, fdl_list params, const fdl_rnn_opts *opts)
+{
+    const fdl_rnn_opts &o = or_default(opts);
+    result h_n(o.h_n);
+    return OP_DO((x, h0, params), {
+        layers l(1, x->t, h0->t, nullptr, params, o);
+        auto both = o.relu ? at::rnn_relu(l.x, l.h0, tensors(params), !o.no_bias, l.n, l.dropout, o.training,
+                                          o.bidirectional, o.batch_first)
+                           : at::rnn_tanh(l.x, l.h0, tensors(params), !o.no_bias, l.n, l.dropout, o.training,
+                                          o.bidirectional, o.batch_first);
+        l.give(h_n, std::move(std::get<1>(both)));
+        return l.out(std::move(std::get<0>(both)), o);
+    });
+}
