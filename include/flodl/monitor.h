@@ -50,7 +50,8 @@ typedef struct fdl_monitor_log_opts {
     int64_t samples; /* samples of this epoch: adds the metric "samples/s", samples / seconds */
 } fdl_monitor_log_opts;
 /* Epoch `epoch` has ended and took `seconds`, as the caller measured it: records it and writes its line. The
- * ETA is made from the time between the calls, so that evaluation and checkpoints count.
+ * ETA is made from the time between the calls, so that evaluation and checkpoints count. On GPUs in use the
+ * line ends with the memory that this process's allocator holds there: `VRAM: 2.1/6.0 GB`.
  *
  * FDL_E_ARG: epoch or samples below 0, a NULL or empty name, more than FDL_MONITOR_MAX_METRICS metrics;
  * nothing is recorded. FDL_E_STATE: after fdl_monitor_finish. After these the epoch counts all the same:

@@ -1,6 +1,7 @@
 /* The monitor: what it knows of a run, and the lines that it writes. */
 #include "flodl/monitor.h"
 
+#include "device.h"
 #include "eta.h"
 #include "history.h"
 #include "interrupt.h"
@@ -44,14 +45,16 @@ struct fdl_monitor {
 
     monitor_terminal terminal;
     monitor_line line;
-    bool live;       /* the live line is on the terminal */
-    double drawn_at; /* when it was last drawn */
-    int load_column; /* where CPU and RSS began in the last line */
+    bool live;          /* the live line is on the terminal */
+    double drawn_at;    /* when it was last drawn */
+    int machine_column; /* where VRAM, CPU and RSS began in the last line */
 
     monitor_history history;
     monitor_sampler sampler;
     fdl_monitor_resources load;
     double sampled_at; /* on fdl_now */
+    monitor_device devices[MONITOR_MAX_DEVICES];
+    int n_devices;
 
     int64_t n_metrics; /* of the call in progress */
     fdl_metric metrics[FDL_MONITOR_MAX_METRICS + 1];
@@ -217,6 +220,7 @@ static void sample(fdl_monitor *mon)
     if (now - mon->sampled_at < SAMPLE_EVERY)
         return;
     monitor_sampler_read(&mon->sampler, now, &mon->load);
+    mon->n_devices = monitor_devices_read(mon->devices);
     mon->sampled_at = now;
 }
 
@@ -307,23 +311,34 @@ static void add_times(fdl_monitor *mon, double seconds, bool more)
     monitor_line_style(&mon->line, MONITOR_PLAIN);
 }
 
-/* On the last line, where the ETA is missing, in the column of the line before. */
-static void add_load(fdl_monitor *mon, bool last)
+static void add_load(fdl_monitor *mon)
 {
     const fdl_monitor_resources *load = &mon->load;
-    if (!mon->resources || (isnan(load->cpu) && load->rss < 0))
+    char text[FDL_TEXT_SIZE];
+    const char *gap = mon->n_devices ? "  " : "";
+    if (!isnan(load->cpu)) {
+        monitor_line_format(&mon->line, "%sCPU: %d%%", gap, (int)lround(load->cpu));
+        gap = "  ";
+    }
+    if (load->rss >= 0)
+        monitor_line_format(&mon->line, "%sRSS: %s", gap, fdl_format_bytes(load->rss, text, sizeof text));
+}
+
+/* On the last line, where the ETA is missing, in the column of the line before. */
+static void add_machine(fdl_monitor *mon, bool last)
+{
+    bool load = mon->resources && (!isnan(mon->load.cpu) || mon->load.rss >= 0);
+    if (mon->n_devices == 0 && !load)
         return;
     int column = mon->line.columns + 2;
-    if (last && column < mon->load_column)
-        column = mon->load_column;
-    mon->load_column = column;
+    if (last && column < mon->machine_column)
+        column = mon->machine_column;
+    mon->machine_column = column;
     monitor_line_pad(&mon->line, column);
     monitor_line_style(&mon->line, MONITOR_DIM);
-    char text[FDL_TEXT_SIZE];
-    if (!isnan(load->cpu))
-        monitor_line_format(&mon->line, "CPU: %d%%%s", (int)lround(load->cpu), load->rss < 0 ? "" : "  ");
-    if (load->rss >= 0)
-        monitor_line_format(&mon->line, "RSS: %s", fdl_format_bytes(load->rss, text, sizeof text));
+    monitor_devices_line(&mon->line, mon->devices, mon->n_devices);
+    if (load)
+        add_load(mon);
 }
 
 static fdl_status epoch_line(fdl_monitor *mon, int64_t epoch, double seconds, const char *function)
@@ -332,7 +347,7 @@ static fdl_status epoch_line(fdl_monitor *mon, int64_t epoch, double seconds, co
     add_epoch(mon, epoch);
     add_metrics(mon, mon->n_metrics);
     add_times(mon, seconds, mon->total - epoch > 1);
-    add_load(mon, mon->total - epoch == 1);
+    add_machine(mon, mon->total - epoch == 1);
     return put(mon, false, function);
 }
 
