@@ -25,12 +25,26 @@ target_link_libraries(flodl_objects PUBLIC flodl_base PRIVATE flodl_libtorch Pkg
 # libtorch is built with NDEBUG, and some of its classes have other members without it: in every preset.
 set_source_files_properties(${torch_sources} PROPERTIES COMPILE_DEFINITIONS NDEBUG)
 
-function(flodl_add_library name type output)
+# The CUDA part where it can be compiled but not linked (flodl_libtorch.cmake says when): compiled only.
+file(GLOB cuda_sources CONFIGURE_DEPENDS src/tensor/cuda*.cpp)
+if(FLODL_CUDA_COMPILES AND NOT libtorch_links_cuda AND cuda_sources)
+  add_library(flodl_cuda_compiles OBJECT ${cuda_sources})
+  target_compile_definitions(flodl_cuda_compiles PRIVATE FDL_NO_WHERE FLODL_CUDA)
+  target_include_directories(flodl_cuda_compiles SYSTEM PRIVATE ${FLODL_CUDA_INCLUDE})
+  target_link_libraries(flodl_cuda_compiles PRIVATE flodl_base flodl_libtorch)
+  add_dependencies(flodl_cuda_compiles flodl_where)
+endif()
+
+# Both libraries are made of the same objects.
+function(flodl_add_library name type)
   add_library(${name} ${type} $<TARGET_OBJECTS:flodl_objects> $<TARGET_OBJECTS:flodl_base>)
-  set_target_properties(${name} PROPERTIES OUTPUT_NAME ${output})
+  set_target_properties(${name} PROPERTIES OUTPUT_NAME flodl VERSION ${PROJECT_VERSION} SOVERSION 0
+    INSTALL_RPATH_USE_LINK_PATH ON)
   add_dependencies(${name} flodl_where)
-  target_include_directories(${name} PUBLIC $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
-    $<BUILD_INTERFACE:${CMAKE_CURRENT_BINARY_DIR}/include> $<INSTALL_INTERFACE:include>)
+  target_include_directories(${name} PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/include ${CMAKE_CURRENT_BINARY_DIR}/include)
   target_link_libraries(${name} PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB Threads::Threads m)
 endfunction()
-flodl_add_library(flodl SHARED flodl)
+flodl_add_library(flodl SHARED)
+if(FLODL_STATIC)
+  flodl_add_library(flodl_static STATIC)
+endif()

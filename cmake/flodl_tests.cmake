@@ -28,3 +28,14 @@ add_custom_command(OUTPUT ${bad_calls}
   DEPENDS ${public_headers} tests/bad_calls.awk VERBATIM)
 target_sources(test_tensor_bad_calls PRIVATE ${bad_calls})
 target_include_directories(test_tensor_bad_calls PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/tests)
+
+# Tests of what surrounds the library: tests/<subject>/run.sh SOURCE BUILD. With sanitizers they would show nothing new.
+if(NOT FLODL_SANITIZE)
+  file(GLOB scripts CONFIGURE_DEPENDS tests/*/run.sh)
+  foreach(script ${scripts})
+    get_filename_component(subject ${script} DIRECTORY)
+    get_filename_component(subject ${subject} NAME)
+    add_test(NAME ${subject} COMMAND sh ${script} ${CMAKE_CURRENT_SOURCE_DIR} ${CMAKE_CURRENT_BINARY_DIR})
+    set_tests_properties(${subject} PROPERTIES LABELS scripts TIMEOUT 300)
+  endforeach()
+endif()
