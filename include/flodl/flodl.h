@@ -31,6 +31,7 @@
 #include "flodl/module.h"
 #include "flodl/init.h"
 #include "flodl/nn.h"
+#include "flodl/data.h"
 #include "flodl/rng.h"
 #include "flodl/message.h"
 #include "flodl/text.h"

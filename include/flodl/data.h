@@ -1,0 +1,271 @@
+/* Data: datasets (what sample i is), samplers (in which order), loaders (batches on a device).
+ *
+ *     fdl_loader *dl = fdl_data_loader(fdl_data_mnist("data"), 64, .device = FDL_CUDA(0));
+ *     FDL_NEED(dl);
+ *     for (int epoch = 0; epoch < 5; epoch++) {
+ *         FDL_BATCHES(b, dl, epoch) {
+ *             fdl_tensor *x = fdl_data_named(b, "image"), *y = fdl_data_named(b, "label");
+ *             ...
+ *         }
+ *         FDL_CHECK(fdl_data_status(dl));
+ *     }
+ *     fdl_data_loader_free(dl);
+ *
+ * Who takes a dataset or a sampler takes it over, on failure too: a loader its dataset, a combination its
+ * parts. torch.utils.data. */
+#ifndef FLODL_DATA_H
+#define FLODL_DATA_H
+
+#include "flodl/tensor.h"
+
+FDL_BEGIN_DECLS
+
+/* N samples, each of the same number of tensors: the input first, then the target, then what else there is. A
+ * position has the same dtype and shape in every sample. Counted references. */
+typedef struct fdl_dataset fdl_dataset;
+/* For each epoch an order of visiting. */
+typedef struct fdl_sampler fdl_sampler;
+/* A dataset that lives on a device, and how it is cut into batches. */
+typedef struct fdl_loader fdl_loader;
+/* One epoch on its way. */
+typedef struct fdl_iter fdl_iter;
+/* The tensors of some samples, dim 0 over the samples. */
+typedef struct fdl_batch fdl_batch;
+
+enum { FDL_DATA_MAX = 16 }; /* tensors per sample */
+
+/* ---- batches ------------------------------------------------------------------------------------- */
+
+/* `FDL_BATCHES(b, loader, epoch) { ... }`: the body for each batch b of the epoch, in a scope of its own.
+ * break, return and goto leave the epoch. An error ends the loop: fdl_data_status tells. */
+
+/* Position i of the batch [rows, ...], on the loader's device: the batch's scope. Changing it in place
+ * changes no later batch, except in order (see .writable). An i outside: NULL and FDL_E_RANGE. */
+FDL_API fdl_tensor *fdl_data_at(fdl_batch *b, int i);
+/* The position of that name; unknown: NULL and FDL_E_ARG with the names that there are. */
+FDL_API fdl_tensor *fdl_data_named(fdl_batch *b, const char *name);
+FDL_API bool fdl_data_has(const fdl_batch *b, const char *name);
+/* All positions in order: the batch's scope. */
+FDL_API fdl_list fdl_data_list(fdl_batch *b);
+/* Number of positions, and of samples; -1 on NULL. */
+FDL_API int fdl_data_arity_of(const fdl_batch *b);
+FDL_API int64_t fdl_data_rows(const fdl_batch *b);
+/* Borrowed from the loader; NULL and FDL_E_RANGE for a position outside. */
+FDL_API const char *fdl_data_name_at(const fdl_batch *b, int i);
+/* Which samples these are, fdl_data_rows of them: borrowed, until the loader starts another epoch. NULL on
+ * NULL. */
+FDL_API const int64_t *fdl_data_indices(const fdl_batch *b);
+
+/* ---- loaders ------------------------------------------------------------------------------------- */
+
+typedef struct fdl_loader_opts {
+    int opts_;
+    fdl_device device;    /* where batches are; default: the thread's default device */
+    fdl_opt_i64 seed;     /* of the order, default 42 */
+    bool in_order;        /* 0 to N - 1 instead of a new permutation each epoch */
+    fdl_sampler *sampler; /* an order of your own instead; taken over, on failure too */
+    bool keep_last;  /* deliver a last batch that is short; default: leave it out (batch norm wants more than
+                        one) */
+    bool writable;   /* with .in_order, batches are copies; default: views of the data, not to be changed in
+                        place */
+    double vram_use; /* most of a CUDA device's memory that may be full after loading: 0.50 to 0.99, default
+                        0.90 */
+    const char *const *names; /* FDL_NAMES("image", "label"); default: the dataset's */
+} fdl_loader_opts;
+/* Batches of batch_size samples, from data that is on the device as a whole. Every sample is fetched once,
+ * now, so what a dataset draws at random it draws once; a dataset of CPU tensors (fdl_data_tensors) is used
+ * where it lies. Takes the dataset over. Owned: fdl_data_loader_free. An empty dataset, batch_size < 1, names
+ * that don't fit: FDL_E_ARG; a device that isn't there: FDL_E_DEVICE; data that doesn't fit into its memory:
+ * FDL_E_OOM. torch.utils.data.DataLoader. */
+FDL_API fdl_loader *fdl_data_loader_opt(fdl_dataset *ds, int64_t batch_size, const fdl_loader_opts *opts);
+/* The same for evaluation: in order, nothing left out. A sampler is FDL_E_ARG. */
+FDL_API fdl_loader *fdl_data_eval_loader_opt(fdl_dataset *ds, int64_t batch_size,
+                                             const fdl_loader_opts *opts);
+/* Frees the loader, its sampler, its data and its reference on the dataset. Batches must not be used any
+ * more. NULL: nothing. */
+FDL_API void fdl_data_loader_free(fdl_loader *dl);
+/* How the last epoch ended: FDL_OK at its end or when it was left, else its error, which fdl_last_error still
+ * has unless another came since. On NULL the pending error's status. */
+FDL_API fdl_status fdl_data_status(const fdl_loader *dl);
+
+/* Samples of an epoch (the sampler's), batches of an epoch, samples of a batch; -1 on NULL. */
+FDL_API int64_t fdl_data_loader_len(const fdl_loader *dl);
+FDL_API int64_t fdl_data_loader_batches(const fdl_loader *dl);
+FDL_API int64_t fdl_data_loader_batch_size(const fdl_loader *dl);
+FDL_API fdl_device fdl_data_loader_device(const fdl_loader *dl);
+FDL_API int fdl_data_loader_arity(const fdl_loader *dl);
+/* Name of position i, borrowed; NULL and FDL_E_RANGE outside. */
+FDL_API const char *fdl_data_loader_name(const fdl_loader *dl, int i);
+/* Bytes of one sample as it is stored on the device; -1 on NULL. */
+FDL_API int64_t fdl_data_loader_sample_bytes(const fdl_loader *dl);
+/* Where the loader is, for a checkpoint: the current or last epoch and how many of its batches were
+ * delivered; epoch -1 before the first. Go on with fdl_data_epoch(dl, epoch, .skip = batches). */
+FDL_API fdl_status fdl_data_position(const fdl_loader *dl, int64_t *epoch, int64_t *batches);
+
+/* ---- an epoch by hand ------------------------------------------------------------------------------ */
+
+typedef struct fdl_epoch_opts {
+    int opts_;
+    int64_t skip; /* batches to leave out at the start, 0 to all */
+} fdl_epoch_opts;
+/* Starts epoch 0, 1, ... and ends the one that is open. The order is a function of seed and epoch alone.
+ * Owned: fdl_data_epoch_end. */
+FDL_API fdl_iter *fdl_data_epoch_opt(fdl_loader *dl, int64_t epoch, const fdl_epoch_opts *opts);
+/* The next batch; NULL at the end and on error. The batch and its tensors are the current scope's. */
+FDL_API fdl_batch *fdl_data_next(fdl_iter *it);
+/* Batches still to come; 0 when another epoch was started; -1 on NULL. */
+FDL_API int64_t fdl_data_left(const fdl_iter *it);
+/* Ends and frees it, at the end or before. NULL: nothing. */
+FDL_API void fdl_data_epoch_end(fdl_iter *it);
+
+/* ---- datasets -------------------------------------------------------------------------------------- */
+
+/* Rows of equally long CPU tensors: sample i is row i of each. Keeps handles of its own.
+ * torch.utils.data.TensorDataset. */
+FDL_API fdl_dataset *fdl_data_tensors(fdl_list tensors);
+
+/* Puts the n tensors of sample i into out: CPU, without a batch dim, belonging to the current scope (or kept:
+ * then they stay yours). May be called on several threads at once. */
+typedef fdl_status (*fdl_data_item_fn)(void *ctx, int64_t i, fdl_tensor **out, int n);
+/* Samples from a function. ctx stays the caller's and must outlive the dataset. */
+FDL_API fdl_dataset *fdl_data_fn(int64_t len, int arity, fdl_data_item_fn item, void *ctx);
+
+/* Calls come from one thread at a time. */
+enum { FDL_DATA_SERIAL = 1 };
+/* A dataset of your own. At least one of item and batch; batch is taken where there are both. */
+typedef struct fdl_data_vtab {
+    int64_t (*len)(void *self); /* asked once */
+    fdl_data_item_fn item;
+    /* Samples idx[0] to idx[k - 1], k >= 1: each of the n tensors with dim 0 of k. */
+    fdl_status (*batch)(void *self, const int64_t *idx, int64_t k, fdl_tensor **out, int n);
+    void (*free)(void *self); /* may be NULL */
+    int arity;                /* tensors per sample, 1 to FDL_DATA_MAX */
+    unsigned flags;
+    const char *const
+        *names; /* of the positions, `arity` strings that live as long as self; NULL: "0", "1", ... */
+} fdl_data_vtab;
+/* Copies the table; self is the dataset's from now on, and freed on failure. */
+FDL_API fdl_dataset *fdl_data_new(const fdl_data_vtab *table, void *self);
+
+/* One more reference: for a second loader over the same dataset. Returns ds. */
+FDL_API fdl_dataset *fdl_data_ref(fdl_dataset *ds);
+/* One reference less; the last one frees. NULL: nothing. */
+FDL_API void fdl_data_free(fdl_dataset *ds);
+/* Number of samples, of tensors per sample; -1 on NULL. */
+FDL_API int64_t fdl_data_len(const fdl_dataset *ds);
+FDL_API int fdl_data_arity(const fdl_dataset *ds);
+/* Any samples as a batch: fills out with arity tensors [k, ...], CPU, scope. Nothing for k = 0. An index
+ * outside [0, N): FDL_E_RANGE; what differs from the first sample in number, dtype or shape: FDL_E_SHAPE; on
+ * failure out is all NULL. */
+FDL_API fdl_status fdl_data_fetch(fdl_dataset *ds, const int64_t *idx, int64_t k, fdl_tensor **out);
+
+/* ---- combinations: each takes its parts over ------------------------------------------------------- */
+
+/* Samples idx[0] to idx[k - 1] of ds, a copy of idx. An index outside: FDL_E_RANGE. torch.utils.data.Subset.
+ */
+FDL_API fdl_dataset *fdl_data_subset(fdl_dataset *ds, const int64_t *idx, int64_t k);
+/* A random part of round(fraction * N) samples and the rest, the same ones for a seed. On failure both are
+ * NULL. torch.utils.data.random_split. */
+FDL_API fdl_status fdl_data_split(fdl_dataset *ds, double fraction, uint64_t seed, fdl_dataset **part,
+                                  fdl_dataset **rest);
+/* One behind the other. torch.utils.data.ConcatDataset. */
+FDL_API fdl_dataset *fdl_data_concat_of(int n, fdl_dataset *const *parts);
+/* Sample i is sample i % N of ds, for i < len. */
+FDL_API fdl_dataset *fdl_data_repeat(fdl_dataset *ds, int64_t len);
+/* Changes the n tensors of sample i in place of others; the old ones need no freeing. */
+typedef fdl_status (*fdl_data_map_fn)(void *ctx, int64_t i, fdl_tensor **sample, int n);
+/* ctx stays the caller's and must outlive the dataset. */
+FDL_API fdl_dataset *fdl_data_map(fdl_dataset *ds, fdl_data_map_fn fn, void *ctx);
+/* Divides a position by a number, as fdl_div does, so that bytes come out as float32; a loader keeps the
+ * bytes on the device and divides each batch there. by: finite, not 0. */
+FDL_API fdl_dataset *fdl_data_div(fdl_dataset *ds, int position, double by);
+
+/* ---- samplers -------------------------------------------------------------------------------------- */
+
+/* A permutation of 0 to n - 1, new in each epoch: a pure function of seed, epoch and n, the same on every
+ * machine. */
+FDL_API fdl_sampler *fdl_data_sampler_random(int64_t n, uint64_t seed);
+/* 0 to n - 1. */
+FDL_API fdl_sampler *fdl_data_sampler_sequential(int64_t n);
+/* `draws` indices below n with replacement, index i with probability w[i] / sum(w). w is copied; none
+ * negative or not finite, one above 0. torch.utils.data.WeightedRandomSampler. */
+FDL_API fdl_sampler *fdl_data_sampler_weighted(const double *w, int64_t n, int64_t draws, uint64_t seed);
+
+typedef struct fdl_sampler_vtab {
+    int64_t (*len)(void *self); /* indices of an epoch, asked once */
+    /* Fills out with len indices of the dataset; called at the start of each epoch. */
+    fdl_status (*order)(void *self, int64_t epoch, int64_t *out);
+    void (*free)(void *self); /* may be NULL */
+} fdl_sampler_vtab;
+/* An order of your own; self is the sampler's from now on, and freed on failure. */
+FDL_API fdl_sampler *fdl_data_sampler_new(const fdl_sampler_vtab *table, void *self);
+/* Number of indices of an epoch; -1 on NULL. */
+FDL_API int64_t fdl_data_sampler_len(const fdl_sampler *s);
+/* Fills out with the epoch's len indices. epoch < 0: FDL_E_ARG. */
+FDL_API fdl_status fdl_data_sampler_order(fdl_sampler *s, int64_t epoch, int64_t *out);
+/* For a sampler that no loader took. NULL: nothing. */
+FDL_API void fdl_data_sampler_free(fdl_sampler *s);
+
+/* ---- corpora --------------------------------------------------------------------------------------- */
+
+enum { FDL_TRAIN = 0, FDL_TEST = 1 };
+
+typedef struct fdl_mnist_opts {
+    int opts_;
+    int split; /* FDL_TRAIN (60,000 samples, the default) or FDL_TEST (10,000) */
+} fdl_mnist_opts;
+/* Handwritten digits (LeCun, Cortes, Burges) from the files dir/mnist/train-images-idx3-ubyte.gz and so on,
+ * packed or not: "image" float32 [1, 28, 28] in [0, 1], "label" int64. A missing file: FDL_E_IO, saying where
+ * it can be had. */
+FDL_API fdl_dataset *fdl_data_mnist_opt(const char *dir, const fdl_mnist_opts *opts);
+/* The same from memory, packed or not: an images file of ni bytes (magic 2051) and a labels file of nl (magic
+ * 2049, labels 0 to 9), any number and size of images. Copies what it needs. Malformed content: FDL_E_FORMAT,
+ * saying what and where. */
+FDL_API fdl_dataset *fdl_data_mnist_parse(const void *images, size_t ni, const void *labels, size_t nl);
+
+/* What FDL_BATCHES and the list macros expand to. */
+typedef struct fdl_data_cursor {
+    fdl_iter *it;
+    fdl_batch *batch;
+    fdl_scope *scope;
+    bool fresh, left;
+} fdl_data_cursor;
+FDL_API fdl_data_cursor fdl_data_cursor_open_(fdl_loader *dl, int64_t epoch);
+FDL_API bool fdl_data_cursor_next_(fdl_data_cursor *c, fdl_scope *outer);
+FDL_API void fdl_data_cursor_close_(fdl_data_cursor *c);
+FDL_API fdl_dataset *fdl_data_concat_ended_(fdl_dataset *const *ended);
+
+FDL_END_DECLS
+
+#ifndef __cplusplus
+#define FDL_NAMES(...) ((const char *const[]){__VA_ARGS__, NULL})
+#define fdl_data_loader(ds, ...) fdl_data_loader_(ds, __VA_ARGS__, .opts_ = 0)
+#define fdl_data_loader_(ds, batch_size, ...) \
+    fdl_data_loader_opt(ds, batch_size, &(fdl_loader_opts){__VA_ARGS__})
+#define fdl_data_eval_loader(ds, ...) fdl_data_eval_loader_(ds, __VA_ARGS__, .opts_ = 0)
+#define fdl_data_eval_loader_(ds, batch_size, ...) \
+    fdl_data_eval_loader_opt(ds, batch_size, &(fdl_loader_opts){__VA_ARGS__})
+#define fdl_data_epoch(dl, ...) fdl_data_epoch_(dl, __VA_ARGS__, .opts_ = 0)
+#define fdl_data_epoch_(dl, epoch, ...) fdl_data_epoch_opt(dl, epoch, &(fdl_epoch_opts){__VA_ARGS__})
+#define fdl_data_concat(...) fdl_data_concat_ended_((fdl_dataset *const[]){__VA_ARGS__, FDL_END})
+#define fdl_data_mnist(...) fdl_data_mnist_(__VA_ARGS__, .opts_ = 0)
+#define fdl_data_mnist_(dir, ...) fdl_data_mnist_opt(dir, &(fdl_mnist_opts){__VA_ARGS__})
+
+/* Three loops in one, so that a break in the body ends them all, and FDL_SCOPE and FDL_RETURN in it know the
+ * batch's scope: the cursor, whose cleanup ends the epoch; the scope; the batch. `left` stays true when the
+ * body is broken out of. */
+#define FDL_BATCHES(b, dl, epoch)                                                                 \
+    FDL_NO_SHADOW_BEGIN_                                                                          \
+    for (__attribute__((cleanup(fdl_data_cursor_close_)))                                         \
+         fdl_data_cursor FDL_CAT(fdl_cursor_, b) = fdl_data_cursor_open_(dl, epoch);              \
+         fdl_data_cursor_next_(&FDL_CAT(fdl_cursor_, b), fdl_scope_here_);)                       \
+        for (FDL_UNUSED fdl_scope *const fdl_scope_here_ = FDL_CAT(fdl_cursor_, b).scope;         \
+             FDL_CAT(fdl_cursor_, b).fresh;)                                                      \
+            for (FDL_UNUSED fdl_batch *b =                                                        \
+                     (FDL_CAT(fdl_cursor_, b).fresh = false, FDL_CAT(fdl_cursor_, b).left = true, \
+                                           FDL_CAT(fdl_cursor_, b).batch);                        \
+                 FDL_CAT(fdl_cursor_, b).left; FDL_CAT(fdl_cursor_, b).left = false)              \
+    FDL_NO_SHADOW_END_
+#endif
+
+#endif
