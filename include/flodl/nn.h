@@ -288,19 +288,19 @@ FDL_API fdl_module *fdl_nn_embedding_opt(int64_t num, int64_t dim, const fdl_nn_
 /* ---- recurrent layers --------------------------------------------------------------------------- */
 
 /* D is 2 when bidirectional, else 1; H is hid, or proj where that is given. */
-typedef struct fdl_nn_rnn_opts {
+typedef struct fdl_nn_recurrent_opts {
     int opts_;
     int64_t layers; /* default 1 */
     bool no_bias;
     bool batch_first; /* [N, L, in] instead of [L, N, in]; states stay as they are */
-    double dropout;   /* between layers, in training; default 0 */
+    double dropout;   /* between layers, in training; default 0; with one layer nothing is dropped */
     bool bidirectional;
     int64_t proj; /* lstm only: h has this size, less than hid; default 0: hid */
     fdl_dtype dtype;
     fdl_device device;
-} fdl_nn_rnn_opts;
-typedef fdl_nn_rnn_opts fdl_nn_gru_opts;
-typedef fdl_nn_rnn_opts fdl_nn_lstm_opts;
+} fdl_nn_recurrent_opts;
+typedef fdl_nn_recurrent_opts fdl_nn_gru_opts;
+typedef fdl_nn_recurrent_opts fdl_nn_lstm_opts;
 /* nn.GRU, nn.LSTM: [L, N, in] or unbatched [L, in] -> the last layer's h of every step, [L, N, D H].
  * fdl_forward begins with zeros. Parameters of layer k, uniform within 1/sqrt(hid): weight_ih_lk,
  * weight_hh_lk, bias_ih_lk, bias_hh_lk, weight_hr_lk (proj), and the same with _reverse. */

@@ -1,0 +1,102 @@
+/* Dropout of elements and of whole channels. */
+#include "flodl/nn.h"
+
+#include "arguments.h"
+#include "flodl/dropout.h"
+
+typedef struct dropout {
+    double p;
+    int spatial; /* dims behind the channels, with or without a batch in front; 0: any shape */
+} dropout;
+
+static fdl_module *new_dropout(const fdl_module_ops *ops, double p, int spatial)
+{
+    if (!arg_within(ops->kind, "p", p, 0, 1))
+        return NULL;
+    fdl_module *m = fdl_module_new(ops);
+    dropout *self = fdl_module_self(m);
+    if (self)
+        *self = (dropout){p, spatial};
+    return fdl_module_done(m);
+}
+
+/* ---- elements ----------------------------------------------------------------------------------- */
+
+static fdl_tensor *dropout_forward(void *self, fdl_tensor *x)
+{
+    dropout *m = self;
+    return fdl_dropout(x, m->p, .training = fdl_is_training(fdl_module_of(m)));
+}
+
+fdl_module *fdl_nn_dropout(double p)
+{
+    static const fdl_module_ops ops = {
+        .kind = "dropout", .size = sizeof(dropout), .forward = dropout_forward};
+    return new_dropout(&ops, p, 0);
+}
+
+static fdl_tensor *alpha_dropout_forward(void *self, fdl_tensor *x)
+{
+    dropout *m = self;
+    return fdl_alpha_dropout(x, m->p, .training = fdl_is_training(fdl_module_of(m)));
+}
+
+fdl_module *fdl_nn_alpha_dropout(double p)
+{
+    static const fdl_module_ops ops = {
+        .kind = "alpha_dropout", .size = sizeof(dropout), .forward = alpha_dropout_forward};
+    return new_dropout(&ops, p, 0);
+}
+
+static fdl_tensor *feature_alpha_dropout_forward(void *self, fdl_tensor *x)
+{
+    dropout *m = self;
+    return fdl_feature_alpha_dropout(x, m->p, .training = fdl_is_training(fdl_module_of(m)));
+}
+
+fdl_module *fdl_nn_feature_alpha_dropout(double p)
+{
+    static const fdl_module_ops ops = {
+        .kind = "feature_alpha_dropout", .size = sizeof(dropout), .forward = feature_alpha_dropout_forward};
+    return new_dropout(&ops, p, 0);
+}
+
+/* ---- channels ----------------------------------------------------------------------------------- */
+
+static fdl_tensor *channels_forward(void *self, fdl_tensor *x)
+{
+    dropout *m = self;
+    fdl_module *module = fdl_module_of(m);
+    int ndim = fdl_ndim(x);
+    if (ndim != m->spatial + 2 && ndim != m->spatial + 1) {
+        char text[256];
+        return fdl_fail_null(FDL_E_SHAPE, "%s takes %d or %d dims, got %s", fdl_module_kind(module),
+                             m->spatial + 1, m->spatial + 2, fdl_describe(x, text, sizeof text));
+    }
+    if (!fdl_is_training(module))
+        return x;
+    if (ndim == m->spatial + 2)
+        return fdl_feature_dropout(x, m->p, .training = true);
+    return fdl_squeeze(fdl_feature_dropout(fdl_unsqueeze(x, 0), m->p, .training = true), 0);
+}
+
+fdl_module *fdl_nn_dropout1d(double p)
+{
+    static const fdl_module_ops ops = {
+        .kind = "dropout1d", .size = sizeof(dropout), .forward = channels_forward};
+    return new_dropout(&ops, p, 1);
+}
+
+fdl_module *fdl_nn_dropout2d(double p)
+{
+    static const fdl_module_ops ops = {
+        .kind = "dropout2d", .size = sizeof(dropout), .forward = channels_forward};
+    return new_dropout(&ops, p, 2);
+}
+
+fdl_module *fdl_nn_dropout3d(double p)
+{
+    static const fdl_module_ops ops = {
+        .kind = "dropout3d", .size = sizeof(dropout), .forward = channels_forward};
+    return new_dropout(&ops, p, 3);
+}

@@ -1,0 +1,129 @@
+/* Normalisation within a sample: layer_norm, rms_norm, group_norm. */
+#include "flodl/norm.h"
+
+#include "arguments.h"
+#include "flodl/nn.h"
+
+/* The trailing dims that are normalised: [n], or `shape` with n = 0. */
+static bool normalized_shape(const char *name, int64_t n, const fdl_shape *shape, fdl_shape *out)
+{
+    if (shape->ndim > 0 && n != 0) {
+        fdl_fail(FDL_E_ARG, "fdl_nn_%s: n is %" PRId64 " and .shape is given too; n is 0 then", name, n);
+        return false;
+    }
+    *out = shape->ndim > 0 ? *shape : FDL_SHAPE(n);
+    for (int i = 0; i < out->ndim; i++)
+        if (!arg_at_least(name, shape->ndim > 0 ? "an extent of shape" : "n", out->d[i], 1))
+            return false;
+    return true;
+}
+
+static bool good_eps(const char *name, double eps)
+{
+    return arg_within(name, "eps", fdl_opt_double(eps, 0), 0, 1e300);
+}
+
+/* ---- layer_norm --------------------------------------------------------------------------------- */
+
+typedef struct layer_norm {
+    fdl_shape shape;
+    fdl_layer_norm_opts o;
+} layer_norm;
+
+static fdl_tensor *layer_norm_forward(void *self, fdl_tensor *x)
+{
+    layer_norm *m = self;
+    return fdl_layer_norm_opt(x, m->shape, &m->o);
+}
+
+fdl_module *fdl_nn_layer_norm_opt(int64_t n, const fdl_nn_layer_norm_opts *opts)
+{
+    static const fdl_module_ops ops = {
+        .kind = "layernorm", .size = sizeof(layer_norm), .forward = layer_norm_forward};
+    const fdl_nn_layer_norm_opts o = opts ? *opts : (fdl_nn_layer_norm_opts){0};
+    fdl_shape shape;
+    if (!normalized_shape("layer_norm", n, &o.shape, &shape) || !good_eps("layer_norm", o.eps))
+        return NULL;
+    FDL_SCOPE;
+    fdl_module *m = fdl_module_new(&ops);
+    layer_norm *self = fdl_module_self(m);
+    if (!self)
+        return NULL;
+    self->shape = shape;
+    self->o.eps = o.eps;
+    if (!o.no_affine)
+        self->o.weight = fdl_module_param(m, "weight", fdl_ones(shape, .dtype = o.dtype, .device = o.device));
+    if (!o.no_affine && !o.no_bias)
+        self->o.bias = fdl_module_param(m, "bias", fdl_zeros(shape, .dtype = o.dtype, .device = o.device));
+    return fdl_module_done(m);
+}
+
+/* ---- rms_norm ----------------------------------------------------------------------------------- */
+
+typedef struct rms_norm {
+    fdl_shape shape;
+    fdl_rms_norm_opts o;
+} rms_norm;
+
+static fdl_tensor *rms_norm_forward(void *self, fdl_tensor *x)
+{
+    rms_norm *m = self;
+    return fdl_rms_norm_opt(x, m->shape, &m->o);
+}
+
+fdl_module *fdl_nn_rms_norm_opt(int64_t n, const fdl_nn_rms_norm_opts *opts)
+{
+    static const fdl_module_ops ops = {
+        .kind = "rmsnorm", .size = sizeof(rms_norm), .forward = rms_norm_forward};
+    const fdl_nn_rms_norm_opts o = opts ? *opts : (fdl_nn_rms_norm_opts){0};
+    fdl_shape shape;
+    if (!normalized_shape("rms_norm", n, &o.shape, &shape) || !good_eps("rms_norm", o.eps))
+        return NULL;
+    FDL_SCOPE;
+    fdl_module *m = fdl_module_new(&ops);
+    rms_norm *self = fdl_module_self(m);
+    if (!self)
+        return NULL;
+    self->shape = shape;
+    self->o.eps = o.eps;
+    if (!o.no_affine)
+        self->o.weight = fdl_module_param(m, "weight", fdl_ones(shape, .dtype = o.dtype, .device = o.device));
+    return fdl_module_done(m);
+}
+
+/* ---- group_norm --------------------------------------------------------------------------------- */
+
+typedef struct group_norm {
+    int64_t groups;
+    fdl_group_norm_opts o;
+} group_norm;
+
+static fdl_tensor *group_norm_forward(void *self, fdl_tensor *x)
+{
+    group_norm *m = self;
+    return fdl_group_norm_opt(x, m->groups, &m->o);
+}
+
+fdl_module *fdl_nn_group_norm_opt(int64_t groups, int64_t channels, const fdl_nn_group_norm_opts *opts)
+{
+    static const fdl_module_ops ops = {
+        .kind = "groupnorm", .size = sizeof(group_norm), .forward = group_norm_forward};
+    const fdl_nn_group_norm_opts o = opts ? *opts : (fdl_nn_group_norm_opts){0};
+    if (!arg_at_least("group_norm", "groups", groups, 1) ||
+        !arg_at_least("group_norm", "channels", channels, 1) ||
+        !arg_divides("group_norm", "groups", groups, "channels", channels) || !good_eps("group_norm", o.eps))
+        return NULL;
+    FDL_SCOPE;
+    fdl_module *m = fdl_module_new(&ops);
+    group_norm *self = fdl_module_self(m);
+    if (!self)
+        return NULL;
+    self->groups = groups;
+    self->o.eps = o.eps;
+    if (!o.no_affine) {
+        fdl_shape shape = FDL_SHAPE(channels);
+        self->o.weight = fdl_module_param(m, "weight", fdl_ones(shape, .dtype = o.dtype, .device = o.device));
+        self->o.bias = fdl_module_param(m, "bias", fdl_zeros(shape, .dtype = o.dtype, .device = o.device));
+    }
+    return fdl_module_done(m);
+}

@@ -1,0 +1,208 @@
+/* Recurrent layers over whole sequences: gru, lstm. */
+#include "flodl/recurrent.h"
+
+#include "arguments.h"
+#include "flodl/nn.h"
+
+typedef struct recurrent {
+    int64_t hid, out; /* columns of c, and of h */
+    int layers, directions;
+    bool no_bias, batch_first;
+    double dropout;
+    fdl_list params; /* the array is the module's, the leaves borrowed from it */
+} recurrent;
+
+static void recurrent_free(void *self)
+{
+    recurrent *m = self;
+    free(m->params.at);
+}
+
+/* ---- registering -------------------------------------------------------------------------------- */
+
+/* One parameter of layer k, "weight_ih_l0_reverse"; drawn and registered. */
+static void add_param(fdl_module *m, const char *leaf, int k, bool reverse, fdl_shape shape,
+                      const fdl_nn_recurrent_opts *o)
+{
+    FDL_SCOPE;
+    recurrent *self = fdl_module_self(m);
+    char name[64];
+    snprintf(name, sizeof name, "%s_l%d%s", leaf, k, reverse ? "_reverse" : "");
+    fdl_tensor *init = new_uniform(shape, self->hid, o->dtype, o->device);
+    self->params.at[self->params.n++] = fdl_module_param(m, name, init);
+}
+
+static bool good_options(const char *name, int64_t in, int64_t hid, const fdl_nn_recurrent_opts *o,
+                         bool can_project)
+{
+    if (!arg_at_least(name, "in", in, 1) || !arg_at_least(name, "hid", hid, 1) ||
+        !arg_within(name, "layers", (double)o->layers, 0, 1 << 20) ||
+        !arg_within(name, "dropout", o->dropout, 0, 1))
+        return false;
+    if (o->proj != 0 && !can_project)
+        fdl_fail(FDL_E_ARG, "fdl_nn_%s: proj is %" PRId64 "; only an lstm projects", name, o->proj);
+    else if (o->proj < 0 || o->proj >= hid)
+        fdl_fail(FDL_E_ARG, "fdl_nn_%s: proj is %" PRId64 ", must be at least 0 and below hid, %" PRId64,
+                 name, o->proj, hid);
+    else
+        return true;
+    return false;
+}
+
+static fdl_module *new_recurrent(const fdl_module_ops *ops, int gates, int64_t in, int64_t hid,
+                                 const fdl_nn_recurrent_opts *opts)
+{
+    const fdl_nn_recurrent_opts o = opts ? *opts : (fdl_nn_recurrent_opts){0};
+    if (!good_options(ops->kind, in, hid, &o, gates == 4))
+        return NULL;
+    fdl_module *m = fdl_module_new(ops);
+    recurrent *self = fdl_module_self(m);
+    if (!self)
+        return NULL;
+    *self = (recurrent){.hid = hid,
+                        .out = o.proj ? o.proj : hid,
+                        .layers = o.layers ? (int)o.layers : 1,
+                        .directions = o.bidirectional ? 2 : 1,
+                        .no_bias = o.no_bias,
+                        .batch_first = o.batch_first,
+                        .dropout = fdl_opt_double(o.dropout, 0)};
+    enum { MOST_OF_ONE = 5 };
+    self->params.at =
+        calloc((size_t)self->layers * (size_t)self->directions * MOST_OF_ONE, sizeof *self->params.at);
+    if (!self->params.at) {
+        fdl_module_free(m);
+        return fdl_fail_null(FDL_E_OOM, "fdl_nn_%s: no memory for %d layers", ops->kind, self->layers);
+    }
+    for (int k = 0; k < self->layers; k++)
+        for (int reverse = 0; reverse < self->directions; reverse++) {
+            int64_t columns = k == 0 ? in : self->directions * self->out;
+            add_param(m, "weight_ih", k, reverse, FDL_SHAPE(gates * hid, columns), &o);
+            add_param(m, "weight_hh", k, reverse, FDL_SHAPE(gates * hid, self->out), &o);
+            if (!o.no_bias) {
+                add_param(m, "bias_ih", k, reverse, FDL_SHAPE(gates * hid), &o);
+                add_param(m, "bias_hh", k, reverse, FDL_SHAPE(gates * hid), &o);
+            }
+            if (o.proj)
+                add_param(m, "weight_hr", k, reverse, FDL_SHAPE(o.proj, hid), &o);
+        }
+    return fdl_module_done(m);
+}
+
+/* ---- running ------------------------------------------------------------------------------------ */
+
+/* Zeros to begin with: [directions layers, N, columns], without N for an unbatched x. */
+static fdl_tensor *first_state(recurrent *m, fdl_tensor *x, int64_t columns)
+{
+    fdl_shape s = fdl_shape_of(x);
+    int64_t states = (int64_t)m->directions * m->layers;
+    if (s.ndim != 2 && s.ndim != 3) {
+        char text[256];
+        return fdl_fail_null(FDL_E_SHAPE, "%s takes [%s, in] or [L, in], got %s",
+                             fdl_module_kind(fdl_module_of(m)), m->batch_first ? "N, L" : "L, N",
+                             fdl_describe(x, text, sizeof text));
+    }
+    fdl_shape shape =
+        s.ndim == 2 ? FDL_SHAPE(states, columns) : FDL_SHAPE(states, s.d[m->batch_first ? 0 : 1], columns);
+    return fdl_zeros(shape, .dtype = fdl_dtype_of(x), .device = fdl_device_of(x));
+}
+
+static recurrent *recurrent_of(const char *function, fdl_module *m, const fdl_module_ops *ops)
+{
+    if (!m) {
+        fdl_null_operand(function, "m");
+        return NULL;
+    }
+    if (fdl_module_ops_of(m) != ops)
+        return fdl_fail_null(FDL_E_ARG, "%s: m is a %s, must be a %s", function, fdl_module_kind(m),
+                             ops->kind);
+    return fdl_module_self(m);
+}
+
+/* ---- gru ---------------------------------------------------------------------------------------- */
+
+static fdl_tensor *gru_run(recurrent *m, fdl_tensor *x, fdl_tensor *h0, fdl_tensor **h_n)
+{
+    if (!x)
+        return fdl_null_operand("fdl_nn_gru_forward", "x"), NULL;
+    if (!h0)
+        h0 = first_state(m, x, m->hid);
+    return fdl_gru(x, h0, m->params, .layers = m->layers, .no_bias = m->no_bias, .dropout = m->dropout,
+                   .training = fdl_is_training(fdl_module_of(m)), .bidirectional = m->directions == 2,
+                   .batch_first = m->batch_first, .h_n = h_n);
+}
+
+static fdl_tensor *gru_forward(void *self, fdl_tensor *x)
+{
+    return gru_run(self, x, NULL, NULL);
+}
+
+static const fdl_module_ops gru_ops = {
+    .kind = "gru", .size = sizeof(recurrent), .forward = gru_forward, .free = recurrent_free};
+
+fdl_module *fdl_nn_gru_opt(int64_t in, int64_t hid, const fdl_nn_gru_opts *opts)
+{
+    return new_recurrent(&gru_ops, 3, in, hid, opts);
+}
+
+fdl_tensor *fdl_nn_gru_forward_opt(fdl_module *m, fdl_tensor *x, const fdl_nn_gru_forward_opts *opts)
+{
+    const fdl_nn_gru_forward_opts o = opts ? *opts : (fdl_nn_gru_forward_opts){0};
+    recurrent *self = recurrent_of("fdl_nn_gru_forward", m, &gru_ops);
+    if (!self)
+        return NULL;
+    FDL_SCOPE;
+    fdl_tensor *h = NULL;
+    fdl_tensor *y = gru_run(self, x, o.h0, &h);
+    if (o.h_n)
+        *o.h_n = y ? fdl_escape(h) : NULL;
+    FDL_RETURN(y);
+}
+
+/* ---- lstm --------------------------------------------------------------------------------------- */
+
+static fdl_tensor *lstm_run(recurrent *m, fdl_tensor *x, fdl_tensor *h0, fdl_tensor *c0, fdl_tensor **h_n,
+                            fdl_tensor **c_n)
+{
+    if (!x)
+        return fdl_null_operand("fdl_nn_lstm_forward", "x"), NULL;
+    if (!h0 != !c0)
+        return fdl_fail_null(FDL_E_ARG,
+                             "fdl_nn_lstm_forward: only .%s is given; it needs both .h0 and .c0, or none",
+                             h0 ? "h0" : "c0");
+    if (!h0) {
+        h0 = first_state(m, x, m->out);
+        c0 = first_state(m, x, m->hid);
+    }
+    return fdl_lstm(x, h0, c0, m->params, .layers = m->layers, .no_bias = m->no_bias, .dropout = m->dropout,
+                    .training = fdl_is_training(fdl_module_of(m)), .bidirectional = m->directions == 2,
+                    .batch_first = m->batch_first, .h_n = h_n, .c_n = c_n);
+}
+
+static fdl_tensor *lstm_forward(void *self, fdl_tensor *x)
+{
+    return lstm_run(self, x, NULL, NULL, NULL, NULL);
+}
+
+static const fdl_module_ops lstm_ops = {
+    .kind = "lstm", .size = sizeof(recurrent), .forward = lstm_forward, .free = recurrent_free};
+
+fdl_module *fdl_nn_lstm_opt(int64_t in, int64_t hid, const fdl_nn_lstm_opts *opts)
+{
+    return new_recurrent(&lstm_ops, 4, in, hid, opts);
+}
+
+fdl_tensor *fdl_nn_lstm_forward_opt(fdl_module *m, fdl_tensor *x, const fdl_nn_lstm_forward_opts *opts)
+{
+    const fdl_nn_lstm_forward_opts o = opts ? *opts : (fdl_nn_lstm_forward_opts){0};
+    recurrent *self = recurrent_of("fdl_nn_lstm_forward", m, &lstm_ops);
+    if (!self)
+        return NULL;
+    FDL_SCOPE;
+    fdl_tensor *h = NULL, *c = NULL;
+    fdl_tensor *y = lstm_run(self, x, o.h0, o.c0, &h, &c);
+    if (o.h_n)
+        *o.h_n = y ? fdl_escape(h) : NULL;
+    if (o.c_n)
+        *o.c_n = y ? fdl_escape(c) : NULL;
+    FDL_RETURN(y);
+}
