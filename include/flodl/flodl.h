@@ -32,6 +32,8 @@
 #include "flodl/init.h"
 #include "flodl/nn.h"
 #include "flodl/data.h"
+#include "flodl/optim.h"
+#include "flodl/sched.h"
 #include "flodl/rng.h"
 #include "flodl/message.h"
 #include "flodl/text.h"

@@ -1,0 +1,136 @@
+/* Schedules: the learning rate as a function of the step. torch.optim.lr_scheduler. */
+#ifndef FLODL_SCHED_H
+#define FLODL_SCHED_H
+
+#include "flodl/optim.h"
+
+FDL_BEGIN_DECLS
+
+/* A function of the step that never changes: any number of threads may ask it. Constructors return it owned
+ * (fdl_sched_free), or NULL with FDL_E_ARG: a rate that is negative or not finite, steps below 1, a factor of
+ * 0 or less. Those that take schedules take them over, on failure too. lr is the rate that the schedule
+ * starts from; steps count from 0. */
+typedef struct fdl_sched fdl_sched;
+
+/* ---- asking and applying --------------------------------------------------------------------------- */
+
+/* The rate at a step; a negative step is taken as 0. NaN on NULL. */
+FDL_API double fdl_sched_lr(const fdl_sched *s, int64_t step);
+/* The momentum (beta1) that goes with it; NaN, without an error, where the schedule leaves momentum alone. */
+FDL_API double fdl_sched_momentum(const fdl_sched *s, int64_t step);
+/* fdl_optim_set_lr with the rate at that step, so that groups keep their ratios; and, where the schedule
+ * moves it, momentum or beta1 of every group. Doesn't wait for the device. Call it before the step that it
+ * speaks of. */
+FDL_API fdl_status fdl_sched_apply(const fdl_sched *s, fdl_optim *o, int64_t step);
+/* NULL: nothing. */
+FDL_API void fdl_sched_free(fdl_sched *s);
+
+/* ---- schedules ------------------------------------------------------------------------------------- */
+
+/* lr at every step. */
+FDL_API fdl_sched *fdl_sched_constant(double lr);
+
+typedef struct fdl_sched_step_opts {
+    int opts_;
+    double gamma; /* factor at each fall, > 0, default 0.1 */
+} fdl_sched_step_opts;
+/* lr * gamma^(t / size), rounded down. torch StepLR. */
+FDL_API fdl_sched *fdl_sched_step_opt(double lr, int64_t size, const fdl_sched_step_opts *opts);
+/* lr * gamma^(number of milestones <= t); milestones in any order, at most 256. torch MultiStepLR. */
+FDL_API fdl_sched *fdl_sched_multi_step_opt(double lr, fdl_ints milestones, const fdl_sched_step_opts *opts);
+/* lr * gamma^t. torch ExponentialLR. */
+FDL_API fdl_sched *fdl_sched_exponential(double lr, double gamma);
+
+typedef struct fdl_sched_cosine_opts {
+    int opts_;
+    bool periodic; /* rise again after total, as torch CosineAnnealingLR does; default: stay at min */
+} fdl_sched_cosine_opts;
+/* Half a cosine from lr at 0 to min at total. */
+FDL_API fdl_sched *fdl_sched_cosine_opt(double lr, double min, int64_t total,
+                                        const fdl_sched_cosine_opts *opts);
+/* A straight line from lr * start at 0 to lr * end at n, and there it stays. start > 0, end >= 0. torch
+ * LinearLR, whose defaults are 1/3, 1 and 5. */
+FDL_API fdl_sched *fdl_sched_linear(double lr, double start, double end, int64_t n);
+/* lr * (1 - t / n)^power, 0 from n on. torch PolynomialLR. */
+FDL_API fdl_sched *fdl_sched_polynomial(double lr, int64_t n, double power);
+
+typedef struct fdl_sched_one_cycle_opts {
+    int opts_;
+    double pct_start;     /* part of total that rises, in [0, 1], default 0.3 */
+    double div;           /* first rate is max / div, default 25 */
+    double final_div;     /* last rate is the first / final_div, default 1e4 */
+    bool linear;          /* straight lines; default: half cosines */
+    bool three_phase;     /* fall to the first rate as fast as it rose, then to the last */
+    double base_momentum; /* at the highest rate, default 0.85 */
+    double max_momentum;  /* at the first and the last, default 0.95 */
+    bool fixed_momentum;  /* leave momentum alone */
+} fdl_sched_one_cycle_opts;
+/* Up from max / div to max in the first part of total steps, then down to max / div / final_div at step total
+ * - 1, and there it stays. Momentum, or beta1, moves against the rate unless .fixed_momentum. torch
+ * OneCycleLR. */
+FDL_API fdl_sched *fdl_sched_one_cycle_opt(double max, int64_t total, const fdl_sched_one_cycle_opts *opts);
+
+/* ---- made of others
+ * ---------------------------------------------------------------------------------------- */
+
+/* Rises in n equal steps, target / n at step 0 and target at n - 1; from step n on inner, from its beginning.
+ */
+FDL_API fdl_sched *fdl_sched_warmup(fdl_sched *inner, double target, int64_t n);
+
+/* Schedules in order, ended by FDL_END: FDL_SCHEDS(a, b). */
+typedef struct fdl_scheds {
+    fdl_sched **at;
+} fdl_scheds;
+/* The first schedule up to the first milestone, then the second from its beginning, and so on: one milestone
+ * fewer than schedules, rising, the first at least 1. torch SequentialLR. */
+FDL_API fdl_sched *fdl_sched_sequence(fdl_scheds list, fdl_ints milestones);
+
+/* ---- by what is measured
+ * ------------------------------------------------------------------------------------ */
+
+typedef enum fdl_plateau_mode { FDL_PLATEAU_MIN = 0, FDL_PLATEAU_MAX } fdl_plateau_mode;
+
+typedef struct fdl_plateau_opts {
+    int opts_;
+    double factor;         /* in (0, 1), default 0.1 */
+    fdl_opt_i64 patience;  /* observations without improvement that are borne, default FDL_SOME(10) */
+    fdl_plateau_mode mode; /* whether less or more is better */
+    double threshold;      /* an improvement is larger than this part of the best, default 1e-4 */
+    bool threshold_abs;    /* ... larger than this itself */
+    int64_t cooldown;      /* observations after a fall that don't count */
+    double min_lr;         /* default 0 */
+    double eps;            /* smaller falls are not made, default 1e-8 */
+} fdl_plateau_opts;
+
+/* Lowers the rate when a metric stops improving. torch ReduceLROnPlateau. Owned: fdl_plateau_free. */
+typedef struct fdl_plateau fdl_plateau;
+FDL_API fdl_plateau *fdl_sched_plateau_opt(double lr, const fdl_plateau_opts *opts);
+/* Takes note of one value of the metric and returns the rate to use from now on: hand it to fdl_optim_set_lr.
+ * NaN is no improvement. */
+FDL_API double fdl_plateau_observe(fdl_plateau *p, double metric);
+/* The rate as it stands; NaN on NULL. */
+FDL_API double fdl_plateau_lr(const fdl_plateau *p);
+/* Back to the beginning: rate, best value, counts. */
+FDL_API fdl_status fdl_plateau_reset(fdl_plateau *p);
+FDL_API void fdl_plateau_free(fdl_plateau *p);
+
+FDL_END_DECLS
+
+#ifndef __cplusplus
+#define fdl_sched_step(lr, ...) fdl_sched_step_a_(lr, __VA_ARGS__, .opts_ = 0)
+#define fdl_sched_step_a_(lr, size, ...) fdl_sched_step_opt(lr, size, &(fdl_sched_step_opts){__VA_ARGS__})
+#define fdl_sched_multi_step(lr, ...) fdl_sched_multi_step_a_(lr, __VA_ARGS__, .opts_ = 0)
+#define fdl_sched_multi_step_a_(lr, milestones, ...) \
+    fdl_sched_multi_step_opt(lr, milestones, &(fdl_sched_step_opts){__VA_ARGS__})
+#define fdl_sched_cosine(lr, min, ...) fdl_sched_cosine_a_(lr, min, __VA_ARGS__, .opts_ = 0)
+#define fdl_sched_cosine_a_(lr, min, total, ...) \
+    fdl_sched_cosine_opt(lr, min, total, &(fdl_sched_cosine_opts){__VA_ARGS__})
+#define fdl_sched_one_cycle(max, ...) fdl_sched_one_cycle_a_(max, __VA_ARGS__, .opts_ = 0)
+#define fdl_sched_one_cycle_a_(max, total, ...) \
+    fdl_sched_one_cycle_opt(max, total, &(fdl_sched_one_cycle_opts){__VA_ARGS__})
+#define FDL_SCHEDS(...) ((fdl_scheds){(fdl_sched *[]){__VA_ARGS__, FDL_END}})
+#define fdl_sched_plateau(...) fdl_sched_plateau_a_(__VA_ARGS__, .opts_ = 0)
+#define fdl_sched_plateau_a_(lr, ...) fdl_sched_plateau_opt(lr, &(fdl_plateau_opts){__VA_ARGS__})
+#endif
+
+#endif
