@@ -32,19 +32,18 @@ typedef enum fdl_sdpa_kernels {
 } fdl_sdpa_kernels;
 /* torch.nn.attention.sdpa_kernel: `FDL_SDPA(FDL_SDPA_MATH);` allows only these (joined by |) to the end of
  * the enclosing block. Libtorch keeps this for the whole process, not for the thread. */
-typedef struct fdl_sdpa {
-    unsigned before; /* what was allowed; 0: nothing was changed */
-} fdl_sdpa;
-/* By hand: no kernel at all is FDL_E_ARG, and changes nothing. */
-FDL_API fdl_sdpa fdl_sdpa_open(unsigned kernels);
-FDL_API void fdl_sdpa_close(fdl_sdpa sdpa);
-FDL_API void fdl_sdpa_leave_(fdl_sdpa *sdpa);
+
+/* By hand: returns what fdl_sdpa_close restores. No kernel at all, or one that there isn't: FDL_E_ARG and 0,
+ * which changes nothing in either call. */
+FDL_API unsigned fdl_sdpa_open(unsigned kernels);
+FDL_API void fdl_sdpa_close(unsigned before);
+FDL_API void fdl_sdpa_leave_(unsigned *before);
 
 FDL_END_DECLS
 
 #ifndef __cplusplus
 #define FDL_SDPA(kernels)                                                                           \
-    FDL_UNUSED __attribute__((cleanup(fdl_sdpa_leave_))) fdl_sdpa FDL_CAT(fdl_sdpa_, __COUNTER__) = \
+    FDL_UNUSED __attribute__((cleanup(fdl_sdpa_leave_))) unsigned FDL_CAT(fdl_sdpa_, __COUNTER__) = \
         fdl_sdpa_open(kernels)
 #define fdl_scaled_dot_product_attention(q, k, ...) \
     fdl_scaled_dot_product_attention_(q, k, __VA_ARGS__, .opts_ = 0)

@@ -56,7 +56,7 @@ void allow(unsigned kernels)
     c.setSDPUseCuDNN(kernels & FDL_SDPA_CUDNN);
 }
 
-enum : unsigned { none_but_marked = 1u << 31 }; /* `before` of a mode that found no kernel allowed */
+enum : unsigned { marked = 1u << 31 }; /* tells what was allowed, perhaps nothing, from 0 */
 
 } // namespace
 
@@ -84,25 +84,26 @@ fdl_tensor *fdl_scaled_dot_product_attention_opt(fdl_tensor *q, fdl_tensor *k, f
     });
 }
 
-fdl_sdpa fdl_sdpa_open(unsigned kernels)
+unsigned fdl_sdpa_open(unsigned kernels)
 {
     unsigned all = FDL_SDPA_MATH | FDL_SDPA_FLASH | FDL_SDPA_EFFICIENT | FDL_SDPA_CUDNN;
     if (!kernels || (kernels & ~all)) {
         fdl_fail(FDL_E_ARG, "fdl_sdpa_open: %#x holds no kernel, or one that there isn't", kernels);
-        return fdl_sdpa{0};
+        return 0;
     }
-    fdl_sdpa sdpa = {allowed() | none_but_marked};
+    unsigned before = allowed() | marked;
     allow(kernels);
-    return sdpa;
+    return before;
 }
 
-void fdl_sdpa_close(fdl_sdpa sdpa)
+void fdl_sdpa_close(unsigned before)
 {
-    if (sdpa.before)
-        allow(sdpa.before & ~none_but_marked);
+    if (before & marked)
+        allow(before);
 }
 
-void fdl_sdpa_leave_(fdl_sdpa *sdpa)
+void fdl_sdpa_leave_(unsigned *before)
 {
-    fdl_sdpa_close(*sdpa);
+    if (before)
+        fdl_sdpa_close(*before);
 }
