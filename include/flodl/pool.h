@@ -187,7 +187,8 @@ FDL_END_DECLS
 #define fdl_fractional_max_pool2d(x, ...) fdl_fractional_max_pool2d_(x, __VA_ARGS__, .opts_ = 0)
 #define fdl_fractional_max_pool2d_(x, k, ...) \
     fdl_fractional_max_pool2d_opt(x, k, &(fdl_fractional_max_pool_opts){__VA_ARGS__})
-#define fdl_interpolate(x, ...) fdl_interpolate_opt(x, &(fdl_interpolate_opts){__VA_ARGS__})
+#define fdl_interpolate(...) fdl_interpolate_(__VA_ARGS__, .opts_ = 0)
+#define fdl_interpolate_(x, ...) fdl_interpolate_opt(x, &(fdl_interpolate_opts){__VA_ARGS__})
 #define fdl_grid_sample(x, ...) fdl_grid_sample_(x, __VA_ARGS__, .opts_ = 0)
 #define fdl_grid_sample_(x, grid, ...) fdl_grid_sample_opt(x, grid, &(fdl_grid_sample_opts){__VA_ARGS__})
 #define fdl_affine_grid(theta, ...) fdl_affine_grid_(theta, __VA_ARGS__, .opts_ = 0)

@@ -3,6 +3,7 @@
 #include "spatial.h"
 
 #include <ATen/Context.h>
+#include <ATen/ops/_scaled_dot_product_attention_math.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 using namespace flodl;
@@ -78,9 +79,15 @@ fdl_tensor *fdl_scaled_dot_product_attention_opt(fdl_tensor *q, fdl_tensor *k, f
             mask = mask->to(q->t.scalar_type());
         else if (mask && mask->scalar_type() != at::kBool)
             fail(FDL_E_DTYPE, "a mask is bool (true takes part) or floating (added); fdl_bool converts");
-        return at::scaled_dot_product_attention(
-            q->t, k->t, v->t, mask, fdl_opt_double(o.dropout, 0), o.causal,
-            fdl_opt_double(o.scale, -1) > 0 ? std::optional<double>(scale) : std::nullopt, o.gqa);
+        double p = fdl_opt_double(o.dropout, 0);
+        std::optional<double> by;
+        if (fdl_opt_double(o.scale, -1) > 0)
+            by = scale;
+        if (!q->t.numel() || !k->t.numel() ||
+            !v->t.numel()) /* the CPU's flash kernel divides by the number of heads */
+            return std::get<0>(at::_scaled_dot_product_attention_math(q->t, k->t, v->t, mask, p, o.causal,
+                                                                      std::nullopt, by, o.gqa));
+        return at::scaled_dot_product_attention(q->t, k->t, v->t, mask, p, o.causal, by, o.gqa);
     });
 }
 

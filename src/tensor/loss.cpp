@@ -553,7 +553,8 @@ fdl_tensor *fdl_dice_loss_opt(fdl_tensor *pred, fdl_tensor *target, const fdl_di
         if (x.p.dim() < 2)
             fail(FDL_E_SHAPE, "pred is [N, *], got %s", shape_text(x.p.sizes()).text);
         at::Tensor p = x.p.flatten(1), t = x.t.flatten(1);
-        at::IntArrayRef dim((int64_t)1);
+        const int64_t one = 1;
+        at::IntArrayRef dim(one);
         at::Tensor both = at::add(at::mul(at::sum(at::mul(p, t), dim), 2), eps);
         at::Tensor all = at::add(at::add(at::sum(p, dim), at::sum(t, dim)), eps);
         return reduced(at::rsub(at::div(both, all), 1), o.reduction);
