@@ -264,7 +264,6 @@ static fdl_status put(fdl_monitor *mon, bool live, const char *function)
     if (fwrite(mon->line.at, 1, mon->line.used, mon->out) == mon->line.used && fflush(mon->out) == 0)
         return FDL_OK;
     int error = errno;
-    clearerr(mon->out); /* the next line is tried again */
     return fdl_fail(FDL_E_IO, "%s: the line can't be written: %s", function, strerror(error));
 }
 

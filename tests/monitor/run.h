@@ -6,6 +6,15 @@
 
 #include <math.h>
 
+/* Under a sanitizer, figures of memory are the sanitizer's. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
 struct run {
     double now; /* seconds */
     FILE *out;

@@ -94,6 +94,7 @@ static void hostile_names(void **state)
         {"\xe2\x80\xa8x", "?x"},      /* line separator */
         {"\xff\xfe", "??"},           /* no UTF-8 */
         {"\xc0\xaf", "??"},           /* overlong */
+        {"\xe0\x82\x9b", "???"},      /* CSI again, in three bytes */
         {"\xed\xa0\x80", "???"},      /* a surrogate */
         {"\xf4\x90\x80\x80", "????"}, /* above U+10FFFF */
         {"x\xe5\x87", "x??"},         /* cut off */
@@ -251,7 +252,7 @@ static void long_lines(void **state)
     static fdl_metric many[FDL_MONITOR_MAX_METRICS + 1];
     for (int i = 0; i < FDL_MONITOR_MAX_METRICS; i++) {
         memset(names[i], 'n', NAME);
-        snprintf(names[i], 8, "%06d", i);
+        snprintf(names[i], 16, "%06d", i);
         names[i][6] = 'n';
         many[i] = (fdl_metric){names[i], i};
     }

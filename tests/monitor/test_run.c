@@ -9,14 +9,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
 static void history(void **state)
 {
     (void)state;
@@ -442,7 +434,7 @@ static void cost(void **state)
     print_message("a progress call that writes nothing: %.0f ns\n", each * 1e9);
     assert_true(each < 1e-4);
     fdl_monitor_free(mon);
-    static char names[100][16];
+    static char names[100][24];
     fdl_metric many[101];
     for (int i = 0; i < 100; i++) {
         snprintf(names[i], sizeof names[i], "metric_%d", i);
