@@ -25,7 +25,7 @@ static fdl_module *new_dropout(const fdl_module_ops *ops, double p, int spatial)
 static fdl_tensor *dropout_forward(void *self, fdl_tensor *x)
 {
     dropout *m = self;
-    return fdl_dropout(x, m->p, .training = fdl_is_training(fdl_module_of(m)));
+    return fdl_is_training(fdl_module_of(m)) ? fdl_dropout(x, m->p, .training = true) : x;
 }
 
 fdl_module *fdl_nn_dropout(double p)
@@ -38,7 +38,7 @@ fdl_module *fdl_nn_dropout(double p)
 static fdl_tensor *alpha_dropout_forward(void *self, fdl_tensor *x)
 {
     dropout *m = self;
-    return fdl_alpha_dropout(x, m->p, .training = fdl_is_training(fdl_module_of(m)));
+    return fdl_is_training(fdl_module_of(m)) ? fdl_alpha_dropout(x, m->p, .training = true) : x;
 }
 
 fdl_module *fdl_nn_alpha_dropout(double p)
@@ -51,7 +51,7 @@ fdl_module *fdl_nn_alpha_dropout(double p)
 static fdl_tensor *feature_alpha_dropout_forward(void *self, fdl_tensor *x)
 {
     dropout *m = self;
-    return fdl_feature_alpha_dropout(x, m->p, .training = fdl_is_training(fdl_module_of(m)));
+    return fdl_is_training(fdl_module_of(m)) ? fdl_feature_alpha_dropout(x, m->p, .training = true) : x;
 }
 
 fdl_module *fdl_nn_feature_alpha_dropout(double p)

@@ -1,0 +1,275 @@
+/* gru and lstm: all combinations of layers, directions, bias, batch_first and projection against PyTorch's
+ * recorded numbers with states of their own; what a cell and a layer have in common; dropout; wrong states.
+ */
+#include "fixture.h"
+
+static const char *const kinds[] = {"gru", "lstm", "lstm_proj"};
+
+typedef struct combination {
+    char name[64];
+    int kind, layers;
+    bool both, no_bias, batch_first;
+    uint64_t seed;
+} combination;
+
+static fdl_module *make(const combination *c)
+{
+    fdl_nn_recurrent_opts o = {.layers = c->layers,
+                               .bidirectional = c->both,
+                               .no_bias = c->no_bias,
+                               .batch_first = c->batch_first,
+                               .proj = c->kind == 2};
+    return c->kind == 0 ? fdl_nn_gru_opt(3, 2, &o) : fdl_nn_lstm_opt(3, 2, &o);
+}
+
+static fdl_tensor *leaf(fdl_tensor *t)
+{
+    check_ok(fdl_requires_grad_(t, true));
+    return t;
+}
+
+static fdl_tensor *run(const combination *c, fdl_module *m, fdl_tensor *x, fdl_tensor *h0, fdl_tensor *c0,
+                       fdl_tensor **h_n, fdl_tensor **c_n)
+{
+    return c->kind == 0 ? fdl_nn_gru_forward(m, x, .h0 = h0, .h_n = h_n)
+                        : fdl_nn_lstm_forward(m, x, .h0 = h0, .c0 = c0, .h_n = h_n, .c_n = c_n);
+}
+
+static void equals_pytorch(const combination *c)
+{
+    FDL_SCOPE;
+    fdl_manual_seed(c->seed);
+    fdl_module *m = make(c);
+    check_some(m);
+    fdl_params *ps = fdl_parameters(m);
+    for (int i = 0; i < fdl_params_count(ps); i++)
+        expect_recorded(fdl_param_tensor(fdl_params_at(ps, i)), c->name, "init", fdl_params_name(ps, i), 0);
+    assert_int_equal(fdl_params_count(ps),
+                     c->layers * (c->both ? 2 : 1) * ((c->no_bias ? 2 : 4) + (c->kind == 2)));
+
+    fdl_tensor *x = fixture_get("recurrent/x"), *h_n, *c_n = NULL;
+    x = leaf(fdl_clone(c->batch_first ? fdl_transpose(x, 0, 1) : x));
+    fdl_tensor *h0 = leaf(fixture_of(c->name, "h0", NULL)), *c0 = leaf(fixture_of(c->name, "c0", NULL));
+    fdl_tensor *y = run(c, m, x, h0, c0, &h_n, &c_n);
+    expect_recorded(y, c->name, "y", NULL, 1e-5);
+    expect_recorded(h_n, c->name, "h_n", NULL, 1e-5);
+    fdl_tensor *loss = fdl_add(recorded_loss(y), recorded_loss(h_n));
+    if (c->kind) {
+        expect_recorded(c_n, c->name, "c_n", NULL, 1e-5);
+        loss = fdl_add(loss, recorded_loss(c_n));
+    }
+    check_ok(fdl_backward(loss));
+    expect_recorded(fdl_grad(x), c->name, "dx", NULL, 2e-5);
+    expect_recorded(fdl_grad(h0), c->name, "dh0", NULL, 2e-5);
+    if (c->kind)
+        expect_recorded(fdl_grad(c0), c->name, "dc0", NULL, 2e-5);
+    for (int i = 0; i < fdl_params_count(ps); i++)
+        expect_recorded(fdl_grad(fdl_param_tensor(fdl_params_at(ps, i))), c->name, "grad",
+                        fdl_params_name(ps, i), 2e-5);
+    check_ok(fdl_module_free(m));
+}
+
+typedef struct check {
+    const combination *c;
+    fdl_module *m;
+} check;
+
+static fdl_tensor *checked(fdl_list in, void *ctx)
+{
+    check *k = ctx;
+    fdl_tensor *h_n, *c_n = NULL;
+    fdl_tensor *y = run(k->c, k->m, in.at[0], in.at[1], in.at[2], &h_n, &c_n);
+    fdl_tensor *states = c_n ? fdl_cat(FDL_LIST(fdl_flatten(h_n, 0, -1), fdl_flatten(c_n, 0, -1)), 0)
+                             : fdl_flatten(h_n, 0, -1);
+    return fdl_cat(FDL_LIST(fdl_flatten(y, 0, -1), states), 0);
+}
+
+static void has_the_gradient_of_its_forward(const combination *c)
+{
+    FDL_SCOPE;
+    fdl_module *m = make(c);
+    check_ok(fdl_module_to(m, FDL_CPU, .dtype = FDL_FLOAT64));
+    fdl_tensor *x = fdl_double(fixture_get("recurrent/x"));
+    fdl_tensor *leaves[64] = {leaf(fdl_clone(c->batch_first ? fdl_transpose(x, 0, 1) : x)),
+                              leaf(fdl_double(fixture_of(c->name, "h0", NULL))),
+                              leaf(fdl_double(fixture_of(c->name, "c0", NULL)))};
+    fdl_list in = {3, leaves};
+    fdl_params *ps = fdl_parameters(m);
+    for (int i = 0; i < fdl_params_count(ps); i++)
+        leaves[in.n++] = fdl_param_tensor(fdl_params_at(ps, i));
+    if (fdl_gradcheck(checked, in, (&(check){c, m})) != FDL_OK)
+        fail_msg("%s: %s", c->name, fdl_last_error()->message);
+    check_ok(fdl_module_free(m));
+}
+
+static void each_combination(void (*test)(const combination *c))
+{
+    uint64_t seed = 0;
+    for (int kind = 0; kind < 3; kind++)
+        for (int bits = 0; bits < 16; bits++) {
+            combination c = {.kind = kind,
+                             .layers = bits & 8 ? 2 : 1,
+                             .both = bits & 4,
+                             .no_bias = bits & 2,
+                             .batch_first = bits & 1,
+                             .seed = seed++};
+            snprintf(c.name, sizeof c.name, "%s.%d.%d.%d.%d", kinds[kind], c.layers, c.both, c.no_bias,
+                     c.batch_first);
+            test(&c);
+        }
+}
+
+static void every_combination_equals_pytorch(void **state)
+{
+    (void)state;
+    each_combination(equals_pytorch);
+}
+
+static void every_combination_has_the_gradient_of_its_forward(void **state)
+{
+    (void)state;
+    each_combination(has_the_gradient_of_its_forward);
+}
+
+/* ---- cells -------------------------------------------------------------------------------------- */
+
+/* A layer's weights in a cell. */
+static void take_weights(fdl_module *cell, fdl_module *layer)
+{
+    static const char *const names[] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"};
+    for (int i = 0; i < 4; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%s_l0", names[i]);
+        fdl_tensor *value = fdl_param_tensor(fdl_module_own_param(layer, name));
+        check_ok(fdl_param_set(fdl_module_own_param(cell, names[i]), value));
+    }
+}
+
+static void a_cell_step_by_step_is_the_layer(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_tensor *x = fdl_randn(FDL_SHAPE(5, 2, 3));
+    fdl_module *gru = fdl_nn_gru(3, 4), *gru_cell = fdl_nn_gru_cell(3, 4);
+    fdl_module *lstm = fdl_nn_lstm(3, 4), *lstm_cell = fdl_nn_lstm_cell(3, 4);
+    take_weights(gru_cell, gru);
+    take_weights(lstm_cell, lstm);
+    fdl_tensor *h = NULL, *packed = NULL, *hl = fdl_zeros(FDL_SHAPE(2, 4)), *cl = hl;
+    fdl_tensor *h_n, *hl_n, *cl_n;
+    check_some(fdl_nn_gru_forward(gru, x, .h_n = &h_n));
+    check_some(fdl_nn_lstm_forward(lstm, x, .h_n = &hl_n, .c_n = &cl_n));
+    for (int i = 0; i < 5; i++) {
+        fdl_tensor *xi = fdl_select(x, 0, i);
+        h = h ? fdl_forward(gru_cell, xi, h) : fdl_forward(gru_cell, xi);
+        packed = packed ? fdl_forward(lstm_cell, xi, packed) : fdl_nn_lstm_cell_step(lstm_cell, xi);
+        hl = fdl_nn_lstm_cell_forward(lstm_cell, xi, hl, cl, &cl);
+    }
+    assert_true(fdl_allclose(h, fdl_select(h_n, 0, 0), .atol = 1e-6));
+    assert_true(fdl_allclose(hl, fdl_select(hl_n, 0, 0), .atol = 1e-6));
+    assert_true(fdl_allclose(cl, fdl_select(cl_n, 0, 0), .atol = 1e-6));
+    assert_true(fdl_allclose(packed, fdl_cat(FDL_LIST(hl, cl), 1), .atol = 1e-6));
+    assert_true(fdl_same(fdl_nn_gru_cell_forward(gru_cell, fdl_select(x, 0, 0), .h = h),
+                         fdl_forward(gru_cell, fdl_select(x, 0, 0), h)));
+    fdl_module *all[] = {gru, gru_cell, lstm, lstm_cell};
+    for (int i = 0; i < 4; i++)
+        check_ok(fdl_module_free(all[i]));
+}
+
+/* All weights 0.5, no bias, x 1: values by hand. */
+static void cells_have_the_known_values(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *gru = fdl_nn_gru_cell(1, 1, .no_bias = true), *lstm = fdl_nn_lstm_cell(1, 1, .no_bias = true);
+    fdl_module *both[] = {gru, lstm};
+    for (int i = 0; i < 2; i++) {
+        fdl_params *ps = fdl_parameters(both[i]);
+        for (int k = 0; k < fdl_params_count(ps); k++)
+            check_ok(fdl_init_constant(fdl_param_tensor(fdl_params_at(ps, k)), 0.5));
+    }
+    fdl_tensor *x = fdl_ones(FDL_SHAPE(1, 1)), *h = fdl_full(FDL_SHAPE(1, 1), 0.2),
+               *c = fdl_full(FDL_SHAPE(1, 1), 0.3);
+    assert_float_equal(fdl_item(fdl_forward(gru, x, h)), 0.3103274, 1e-6);
+    assert_float_equal(fdl_item(fdl_nn_lstm_cell_forward(lstm, x, h, c, &c)), 0.3185189, 1e-6);
+    assert_float_equal(fdl_item(c), 0.5404463, 1e-6);
+    check_ok(fdl_module_free(gru));
+    check_ok(fdl_module_free(lstm));
+}
+
+/* ---- dropout, weights that change, errors ------------------------------------------------------- */
+
+static void dropout_is_between_layers_in_training(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_tensor *x = fdl_randn(FDL_SHAPE(4, 2, 3));
+    fdl_module *m = fdl_nn_lstm(3, 8, .layers = 2, .dropout = 0.5), *one = fdl_nn_gru(3, 8, .dropout = 0.5);
+    assert_false(fdl_same(fdl_forward(m, x), fdl_forward(m, x)));
+    assert_true(fdl_same(fdl_forward(one, x), fdl_forward(one, x)));
+    check_ok(fdl_eval(m));
+    assert_true(fdl_same(fdl_forward(m, x), fdl_forward(m, x)));
+    check_ok(fdl_module_free(m));
+    check_ok(fdl_module_free(one));
+}
+
+static void forward_uses_the_weights_of_the_moment(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = fdl_nn_gru(3, 4);
+    fdl_tensor *x = fdl_randn(FDL_SHAPE(2, 1, 3)), *before = fdl_forward(m, x);
+    check_ok(fdl_module_to(m, FDL_CPU, .dtype = FDL_FLOAT64));
+    assert_true(fdl_allclose(fdl_float(fdl_forward(m, fdl_double(x))), before, .atol = 1e-6));
+    check_ok(fdl_module_to(m, FDL_CPU, .dtype = FDL_FLOAT32));
+    check_ok(fdl_param_set(fdl_module_own_param(m, "weight_ih_l0"), fdl_zeros(FDL_SHAPE(12, 3))));
+    assert_false(fdl_allclose(fdl_forward(m, x), before, .atol = 1e-4));
+    check_ok(fdl_module_free(m));
+}
+
+static void wrong_states_are_refused(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *lstm = fdl_nn_lstm(3, 4), *gru = fdl_nn_gru(3, 4), *cell = fdl_nn_lstm_cell(3, 4);
+    fdl_tensor *x = fdl_randn(FDL_SHAPE(5, 2, 3)), *h = fdl_zeros(FDL_SHAPE(1, 2, 4)), *y = x;
+    assert_null(fdl_nn_lstm_forward(lstm, x, .h0 = h, .h_n = &y));
+    assert_null(y);
+    check_error(FDL_E_ARG, "h0", "c0");
+    assert_null(fdl_nn_lstm_forward(lstm, x, .h0 = fdl_zeros(FDL_SHAPE(1, 2, 5)), .c0 = h));
+    check_error(FDL_E_SHAPE, "[1, 2, 4]");
+    assert_null(fdl_nn_gru_forward(gru, x, .h0 = fdl_zeros(FDL_SHAPE(2, 2, 4))));
+    check_error(FDL_E_SHAPE, "[1, 2, 4]");
+    assert_null(fdl_nn_gru_forward(lstm, x));
+    check_error(FDL_E_ARG, "m is a lstm", "gru");
+    assert_null(fdl_nn_lstm_cell_step(gru, x));
+    check_error(FDL_E_ARG, "m is a gru", "lstmcell");
+    assert_null(fdl_nn_gru_forward(NULL, x));
+    check_error(FDL_E_NULL, "m");
+    assert_null(fdl_nn_gru_forward(gru, NULL));
+    check_error(FDL_E_NULL, "x");
+    assert_null(fdl_nn_lstm_cell_forward(cell, fdl_select(x, 0, 0), NULL, NULL, NULL));
+    check_error(FDL_E_NULL, "fdl_lstm_cell");
+    assert_null(fdl_nn_lstm_cell_step(cell, fdl_select(x, 0, 0), .state = fdl_zeros(FDL_SHAPE(2, 4))));
+    check_error(FDL_E_SHAPE, "8");
+    assert_null(fdl_forward(gru, fdl_zeros(FDL_SHAPE(5, 2, 7))));
+    check_error(FDL_E_SHAPE, "7", "3");
+    assert_null(fdl_forward(gru, fdl_zeros(FDL_SHAPE(3))));
+    check_error(FDL_E_SHAPE, "gru", "[L, N, in]");
+    check_ok(fdl_module_free(lstm));
+    check_ok(fdl_module_free(gru));
+    check_ok(fdl_module_free(cell));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_combination_equals_pytorch),
+        cmocka_unit_test(every_combination_has_the_gradient_of_its_forward),
+        cmocka_unit_test(a_cell_step_by_step_is_the_layer),
+        cmocka_unit_test(cells_have_the_known_values),
+        cmocka_unit_test(dropout_is_between_layers_in_training),
+        cmocka_unit_test(forward_uses_the_weights_of_the_moment),
+        cmocka_unit_test(wrong_states_are_refused),
+    };
+    return cmocka_run_group_tests(tests, fixture_open, fixture_close);
+}
