@@ -290,6 +290,7 @@ static void rrelu_draws_slopes_in_training_only(void **state)
     fdl_tensor *x = fdl_full(FDL_SHAPE(10000), -1), *y = fdl_forward(m, x);
     assert_true(fdl_item(fdl_max(y)) <= -0.25 && fdl_item(fdl_min(y)) >= -0.5);
     assert_float_equal(fdl_item(fdl_mean(y)), -0.375, 0.01);
+    assert_float_equal(fdl_item(fdl_std(y)), 0.25 / sqrt(12), 0.005); /* of the uniform distribution */
     check_ok(fdl_eval(m));
     assert_true(fdl_allclose(fdl_forward(m, x), fdl_full(FDL_SHAPE(10000), -0.375)));
     check_ok(fdl_module_free(m));
