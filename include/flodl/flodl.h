@@ -29,6 +29,8 @@
 #include "flodl/dropout.h"
 #include "flodl/loss.h"
 #include "flodl/module.h"
+#include "flodl/flow.h"
+#include "flodl/graph.h"
 #include "flodl/init.h"
 #include "flodl/nn.h"
 #include "flodl/data.h"

@@ -1,0 +1,150 @@
+/* A graph as a module: its parts for walks and names, and what can be asked of it. */
+#include "graph_private.h"
+
+/* ---- the module
+ * ---------------------------------------------------------------------------------------------- */
+
+static int graph_parts(fdl_module *m)
+{
+    return ((const graph *)m->self)->parts;
+}
+
+static module_part graph_part(fdl_module *m, int i)
+{
+    const graph *g = m->self;
+    const graph_node *node = &g->node[g->plan[g->part[i]].node];
+    const graph *child = graph_or_null(node->module);
+    const char *flat = node->tag ? node->tag : node->id;
+    return (module_part){.module = node->module,
+                         .name = child && child->label ? child->label : flat,
+                         .flat = flat,
+                         .node = true};
+}
+
+static void graph_free(void *self)
+{
+    graph *g = self;
+    for (int i = 0; i < g->owned; i++)
+        module_release(g->own[i]);
+    free(g->own);
+    free(g->node);
+    free(g->edge);
+    free(g->tag);
+    free(g->group);
+    free(g->input);
+    arena_free(&g->memory);
+}
+
+static const fdl_module_ops graph_ops = {.kind = "graph", .size = sizeof(graph), .free = graph_free};
+static const module_table graph_table = {.parts = graph_parts, .part = graph_part, .forward = graph_forward};
+
+fdl_module *graph_new(void)
+{
+    return module_new_with(&graph_ops, &graph_table);
+}
+
+graph *graph_or_null(fdl_module *m)
+{
+    return m->real->table == &graph_table ? m->real->self : NULL;
+}
+
+graph *graph_of(const char *function, fdl_module *m)
+{
+    if (!m) {
+        fdl_null_operand(function, "g");
+        return NULL;
+    }
+    graph *g = graph_or_null(m);
+    return g ? g
+             : fdl_fail_null(FDL_E_ARG, "%s: this %s is no graph made by fdl_flow", function,
+                             fdl_module_kind(m));
+}
+
+const char *node_title(const graph_node *node, char *buf, size_t size)
+{
+    if (node->tag)
+        snprintf(buf, size, "%s (#%s)", node->id, node->tag);
+    else
+        snprintf(buf, size, "%s", node->id);
+    return buf;
+}
+
+/* ---- asking
+ * --------------------------------------------------------------------------------------------------- */
+
+bool fdl_module_is_graph(fdl_module *m)
+{
+    return m && graph_or_null(m);
+}
+
+const char *fdl_graph_label(fdl_module *m)
+{
+    const graph *g = graph_of(__func__, m);
+    return g ? g->label : NULL;
+}
+
+static bool within(const char *function, int i, int n, const char *what)
+{
+    if (i >= 0 && i < n)
+        return true;
+    fdl_fail(FDL_E_RANGE, "%s: %s %d of %d", function, what, i, n);
+    return false;
+}
+
+int fdl_graph_input_count(fdl_module *m)
+{
+    const graph *g = graph_of(__func__, m);
+    return g ? g->inputs : -1;
+}
+
+const char *fdl_graph_input_name(fdl_module *m, int i)
+{
+    const graph *g = graph_of(__func__, m);
+    return g && within(__func__, i, g->inputs, "input") ? g->input[i].name : NULL;
+}
+
+int fdl_graph_node_count(fdl_module *m)
+{
+    const graph *g = graph_of(__func__, m);
+    return g ? g->nodes : -1;
+}
+
+const char *fdl_graph_node_id(fdl_module *m, int i)
+{
+    const graph *g = graph_of(__func__, m);
+    return g && within(__func__, i, g->nodes, "node") ? g->node[g->plan[i].node].id : NULL;
+}
+
+int fdl_graph_node_level(fdl_module *m, int i)
+{
+    const graph *g = graph_of(__func__, m);
+    return g && within(__func__, i, g->nodes, "node") ? g->node[g->plan[i].node].level : -1;
+}
+
+int fdl_graph_tag_count(fdl_module *m)
+{
+    const graph *g = graph_of(__func__, m);
+    return g ? g->tags : -1;
+}
+
+const char *fdl_graph_tag_name(fdl_module *m, int i)
+{
+    const graph *g = graph_of(__func__, m);
+    return g && within(__func__, i, g->tags, "tag") ? g->tag[i].name : NULL;
+}
+
+const char *const *fdl_graph_tag_group(fdl_module *m, const char *name, int *n)
+{
+    const graph *g = graph_of(__func__, m);
+    if (n)
+        *n = 0;
+    if (g && !name)
+        fdl_null_operand(__func__, "name");
+    for (int i = 0; g && name && i < g->groups; i++)
+        if (strcmp(g->group[i].name, name) == 0) {
+            if (n)
+                *n = g->group[i].n;
+            return g->group[i].members;
+        }
+    return NULL;
+}

@@ -1,0 +1,236 @@
+/* What src/graph shares: the graph, the builder, and the two tables that a kind of step fills in, step_type
+ * for building and node_type for running. A new kind of step is a file with these two and its constructor;
+ * nothing else changes. */
+#ifndef FLODL_GRAPH_PRIVATE_H
+#define FLODL_GRAPH_PRIVATE_H
+
+#include "../nn/module_private.h"
+#include "flodl/flow.h"
+#include "flodl/graph.h"
+
+typedef struct graph graph;
+
+/* ---- memory that lives as long as a graph
+ * ------------------------------------------------------------------ */
+
+typedef struct arena {
+    struct arena_block *first;
+} arena;
+
+/* Zeroed. NULL: out of memory, with the error set. */
+void *arena_alloc(arena *a, size_t size);
+char *arena_text(arena *a, const char *format, ...) FDL_PRINTF(2, 3);
+void arena_free(arena *a);
+/* An array with room for one element of `size` bytes more than n: at itself or a larger one. NULL: out of
+ * memory, with the error set and the array as it was. */
+void *grown(void *at, int n, int *room, size_t size);
+
+/* ---- names
+ * --------------------------------------------------------------------------------------------------- */
+
+/* From names to numbers; the names are borrowed. */
+typedef struct name_map {
+    int n, room; /* a power of two */
+    struct name_entry {
+        const char *name; /* NULL: free */
+        uint64_t hash;
+        int value;
+    } * at;
+} name_map;
+
+/* -1: not there. */
+int name_find(const name_map *map, const char *name);
+fdl_status name_put(name_map *map, const char *name, int value);
+void name_free(name_map *map);
+/* NULL, or what is wrong with a tag, group, input, ref or label of this name. */
+const char *name_fault(const char *name);
+
+/* ---- a graph: what was built
+ * ------------------------------------------------------------------------------------ */
+
+typedef struct plan_node plan_node;
+
+/* How a node runs. */
+typedef struct node_type {
+    const char *hashed_kind; /* in the structural hash, in place of its module's kind */
+    bool numbered;           /* its ports are input_0, input_1, ... instead of input */
+    bool bare; /* runs in the graph's scope: what it makes is its result, temporaries it drops itself */
+    fdl_tensor *(*run)(graph *g, const plan_node *p);
+} node_type;
+
+typedef struct graph_node {
+    const node_type *type;
+    fdl_module *module; /* borrowed; NULL: none */
+    void *self;         /* of the step that made it, when its type needs that */
+    const char *id;
+    const char *tag;   /* the first one; NULL: none */
+    fdl_module *taker; /* whose further inputs its refs are */
+    const char *role;  /* of the taker in the node, for errors: "its body "; "" for the module itself */
+    bool sums;         /* refs are further operands */
+    int inputs;        /* ports before the refs */
+    int refs, ref_room;
+    const char **ref_names; /* in order of fdl_flow_using */
+    int at;                 /* position and kind of the step, for errors */
+    const char *kind;
+    int place, level; /* in the order of execution */
+} graph_node;
+
+/* To port `port` of node `to`: its inputs, then its refs. In order of creation. */
+typedef struct graph_edge {
+    int from, to, port;
+} graph_edge;
+
+typedef struct graph_name {
+    const char *name;
+    int node;
+} graph_name;
+
+typedef struct graph_group {
+    const char *name;
+    const char **members;
+    int n;
+} graph_group;
+
+/* One node in the plan. */
+struct plan_node {
+    const node_type *type;
+    fdl_module *module;
+    void *self;
+    fdl_tensor **in; /* its slots: inputs, then refs */
+    int inputs, refs;
+    const char *const *ref_names; /* in the order of the slots */
+    int slot;                     /* in = slots + slot */
+    int route, route_end;         /* in routes: the slots that get its value */
+    int last, last_end;           /* in lasts: nodes whose value has its last reader here */
+    bool unread;                  /* nobody reads its value, and it isn't the output */
+    int node;
+};
+
+struct graph {
+    arena memory;
+    const char *label;
+    int owned, owned_room;
+    fdl_module **own; /* modules and steps of the flow */
+    int nodes, node_room;
+    graph_node *node; /* in order of creation */
+    int edges, edge_room;
+    graph_edge *edge;
+    int tags, tag_room;
+    graph_name *tag;
+    int groups, group_room;
+    graph_group *group;
+    int inputs, input_room;
+    graph_name *input;
+    int output;
+
+    /* The plan, in order of execution. */
+    plan_node *plan;
+    int *part, parts; /* nodes with modules */
+    int slots;
+    fdl_tensor **slot;
+    int *source;   /* a slot: the place of the node whose value it gets; -1: a graph input's */
+    bool *is_last; /* a slot: no later node reads that value */
+    int *route;
+    int *last;
+    int *input_slot;
+
+    /* While a forward runs. A node may return the very handle that it was given. So a value counts its names:
+     * root is the node that made the handle, held how many nodes' values it still is. */
+    fdl_tensor **value;
+    int *root, *held;
+    bool prefix; /* an error that comes up is this forward's */
+
+    char hash[65], short_hash[9];
+};
+
+/* NULL and the error when m is no graph. */
+graph *graph_of(const char *function, fdl_module *m);
+graph *graph_or_null(fdl_module *m);
+/* A graph without nodes. */
+fdl_module *graph_new(void);
+/* Works out the order of execution and lays out the plan. */
+fdl_status graph_plan(graph *g);
+fdl_tensor *graph_forward(fdl_module *m, int n, fdl_tensor *const *inputs);
+/* m on what lies in p's slots: the input, and its refs as m wants them. */
+fdl_tensor *graph_call(fdl_module *m, const plan_node *p);
+/* Whether node p, which is running, may change operand i: nobody else reads it or holds its storage. */
+bool graph_may_change(const graph *g, const plan_node *p, int i);
+/* Writes "linear_3" or "linear_3 (#hidden)" to buf; returns buf. */
+const char *node_title(const graph_node *node, char *buf, size_t size);
+
+/* ---- the builder
+ * --------------------------------------------------------------------------------------------- */
+
+typedef struct awaited {
+    const char *name; /* used, not tagged so far */
+    int at;
+    const char *kind;
+} awaited;
+
+struct fdl_flow_builder {
+    fdl_module *module;
+    graph *g;
+    int at;           /* position of the step being added, its kind */
+    const char *kind; /* NULL: no step, the build itself */
+    fdl_status failed;
+    int failed_at;
+
+    int stream;                         /* the node whose value the next step gets */
+    int *branch, branches, branch_room; /* instead of it between split and merge, where branches isn't 0 */
+    int tagged;                         /* the node that a tag names */
+    int first, last; /* the nodes of the step that modifiers speak of: first <= node < last */
+    int *target, targets, target_room; /* those that get its refs */
+
+    name_map names; /* tag i has i, group i has -2 - i */
+    awaited *await;
+    int awaits, await_room;
+};
+
+/* How a step builds. */
+typedef struct step_type {
+    fdl_module_ops ops;  /* kind: the constructor's name; first, so that a step's ops lead to its type */
+    const char *refusal; /* STEP_REFUSAL(kind) */
+    bool before_entry;   /* standing first it asks for no entry node */
+    fdl_status (*add)(fdl_flow_builder *b, fdl_module *step);
+} step_type;
+
+#define STEP_REFUSAL(kind)                                                                                  \
+    kind " makes a step of a flow, which only fdl_flow and fdl_flow_add take: it can be neither forwarded " \
+         "nor "                                                                                             \
+         "put into another module"
+
+/* A step of that type, to be filled by step_child and finished by fdl_module_done. */
+fdl_module *step_new(const step_type *type);
+/* fdl_module_child, with the constructor's name in the error for a missing one. */
+fdl_module *step_child(fdl_module *step, const char *name, fdl_module *m);
+/* The type of a step; NULL for every other module. */
+const step_type *step_type_of(fdl_module *m);
+
+/* An error with the position and kind of the step. */
+fdl_status flow_fail(fdl_flow_builder *b, fdl_status status, const char *format, ...) FDL_PRINTF(3, 4);
+/* The single stream's node, for a step that needs one. -1: several are open. */
+int flow_single(fdl_flow_builder *b);
+/* Begins a step that modifiers can speak of: the nodes made up to flow_end_step are its own. */
+void flow_begin_step(fdl_flow_builder *b);
+/* Behind it: the stream, and the node that a tag names. */
+void flow_end_step(fdl_flow_builder *b, int stream, int tagged);
+/* A new node, called "<kind>_<number>". -1: out of memory. */
+int flow_node(fdl_flow_builder *b, const node_type *type, const char *kind, int inputs);
+/* A node that runs m on the value of node x (-1: on the graph's input) and takes its refs. */
+int flow_module(fdl_flow_builder *b, fdl_module *m, int x);
+fdl_status flow_edge(fdl_flow_builder *b, int from, int to, int port);
+/* The refs of the step go to this node. */
+fdl_status flow_target(fdl_flow_builder *b, int node);
+/* Names a node's value. */
+fdl_status flow_tag(fdl_flow_builder *b, const char *name, int node);
+/* A name that nothing has so far, copied; what: "tag". NULL: the error is set. */
+const char *flow_name(fdl_flow_builder *b, const char *what, const char *name);
+/* A plain module as a step. */
+fdl_status flow_add_module(fdl_flow_builder *b, fdl_module *m);
+/* The checks that need the whole flow. */
+fdl_status flow_check(fdl_flow_builder *b);
+
+/* Node types that more than one kind of step uses. */
+extern const node_type module_node, sum_node;
+
+#endif

@@ -1,0 +1,88 @@
+/* Forward: the plan from its first node to its last. Nothing here looks anything up or allocates. */
+#include "graph_private.h"
+
+/* One name of the value of place p less; the last one frees it. */
+static inline void let_go(graph *g, int p)
+{
+    int root = g->root[p];
+    if (--g->held[root] == 0)
+        fdl_drop(g->value[root]); /* does nothing to a graph's input, a parameter, a kept tensor */
+}
+
+/* y is what node p made: to its readers, then frees what nobody reads any more. */
+static inline void hand_on(graph *g, int p, fdl_tensor *y)
+{
+    const plan_node *n = &g->plan[p];
+    int root = p;
+    for (int i = 0; i < n->inputs + n->refs; i++)
+        if (n->in[i] == y && g->source[n->slot + i] >= 0)
+            root = g->root[g->source[n->slot + i]];
+    g->root[p] = root;
+    g->held[p] = 0;
+    g->held[root]++;
+    g->value[p] = y;
+    for (int i = n->route; i < n->route_end; i++)
+        g->slot[g->route[i]] = y;
+    for (int i = n->last; i < n->last_end; i++)
+        let_go(g, g->last[i]);
+    if (n->unread)
+        let_go(g, p);
+}
+
+bool graph_may_change(const graph *g, const plan_node *p, int i)
+{
+    fdl_tensor *x = p->in[i];
+    int slot = p->slot + i;
+    if (!g->is_last[slot] || g->held[g->root[g->source[slot]]] != 1)
+        return false;
+    for (int k = 0; k < p->inputs + p->refs; k++)
+        if (k != i && p->in[k] == x)
+            return false;
+    return fdl_is_mine(x) && fdl_is_sole(x) && !fdl_requires_grad(x);
+}
+
+static fdl_tensor *wrong_count(const graph *g, int n)
+{
+    char names[512];
+    size_t used = 0;
+    names[0] = 0;
+    for (int i = 0; i < g->inputs && used < sizeof names; i++)
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", g->input[i].name);
+    return fdl_fail_null(FDL_E_ARG, "this graph%s%s%s takes %d input%s (%s), got %d", g->label ? " \"" : "",
+                         g->label ? g->label : "", g->label ? "\"" : "", g->inputs, g->inputs == 1 ? "" : "s",
+                         names, n);
+}
+
+/* Runs node p in a scope of its own, out of which only its result passes. */
+static inline fdl_tensor *run_node(graph *g, const plan_node *n)
+{
+    if (n->type->bare)
+        return n->type->run(g, n);
+    fdl_scope *scope = fdl_scope_open();
+    if (FDL_UNLIKELY(!scope))
+        return NULL;
+    fdl_tensor *y = fdl_escape(n->type->run(g, n));
+    fdl_scope_close(scope);
+    return y;
+}
+
+fdl_tensor *graph_forward(fdl_module *m, int n, fdl_tensor *const *inputs)
+{
+    graph *g = m->self;
+    if (FDL_UNLIKELY(n != g->inputs))
+        return wrong_count(g, n);
+    g->prefix = fdl_error_pending() == FDL_OK;
+    for (int i = 0; i < n; i++)
+        g->slot[g->input_slot[i]] = inputs[i];
+    for (int p = 0; p < g->nodes; p++) {
+        fdl_tensor *y = run_node(g, &g->plan[p]);
+        if (FDL_UNLIKELY(!y)) {
+            char title[256];
+            if (g->prefix)
+                fdl_error_prefix("%s: ", node_title(&g->node[g->plan[p].node], title, sizeof title));
+            return NULL;
+        }
+        hand_on(g, p, y);
+    }
+    return g->value[g->node[g->output].place];
+}

@@ -1,0 +1,102 @@
+/* Nodes that run a module, and the steps that add one beside the stream: also and fork. */
+#include "graph_private.h"
+
+fdl_tensor *graph_call(fdl_module *m, const plan_node *p)
+{
+    if (!p->refs)
+        return module_run(m, 1, p->in);
+    if (m->table && m->table->forward) /* a graph, whose further inputs lie in its order */
+        return module_run(m, 1 + p->refs, p->in);
+    fdl_refs refs = {.n = (size_t)p->refs, .names = p->ref_names, .at = p->in + 1};
+    fdl_tensor *y = m->ops->forward_named(m->self, p->in[0], &refs);
+    if (FDL_UNLIKELY(!y))
+        fdl_fail(FDL_E_NULL, "forward of %s returned NULL without an error", m->ops->kind);
+    return y;
+}
+
+static fdl_tensor *run_module(graph *g, const plan_node *p)
+{
+    (void)g;
+    return graph_call(p->module, p);
+}
+
+const node_type module_node = {.run = run_module};
+
+/* ---- also -------------------------------------------------------------------------------------------------
+ */
+
+typedef struct also {
+    fdl_module *m, *skip;
+    char *name;
+} also;
+
+static void free_also(void *self)
+{
+    free(((also *)self)->name);
+}
+
+static fdl_status add_also(fdl_flow_builder *b, fdl_module *step)
+{
+    const also *s = fdl_module_self(step);
+    int x = flow_single(b);
+    if (x < 0)
+        return FDL_E_ARG;
+    flow_begin_step(b);
+    int skip = s->skip ? flow_module(b, s->skip, x) : x;
+    int m = skip < 0 ? -1 : flow_module(b, s->m, x);
+    int sum = m < 0 ? -1 : flow_node(b, &sum_node, "add", 2);
+    if (sum < 0)
+        return FDL_E_OOM;
+    FDL_TRY(flow_edge(b, skip, sum, 0));
+    FDL_TRY(flow_edge(b, m, sum, 1));
+    flow_end_step(b, sum, sum);
+    FDL_TRY(flow_target(b, m));
+    return s->name ? flow_tag(b, s->name, m) : FDL_OK;
+}
+
+static const step_type also_type = {.ops = {.kind = "fdl_flow_also", .size = sizeof(also), .free = free_also},
+                                    .refusal = STEP_REFUSAL("fdl_flow_also"),
+                                    .add = add_also};
+
+fdl_module *fdl_flow_also_opt(fdl_module *m, const fdl_flow_also_opts *opts)
+{
+    static const fdl_flow_also_opts none = {0};
+    if (!opts)
+        opts = &none;
+    fdl_module *step = step_new(&also_type);
+    also *s = step ? step->self : &(also){0};
+    s->m = step_child(step, "m", m);
+    if (opts->skip)
+        s->skip = step_child(step, "skip", opts->skip);
+    if (step && opts->name && !(s->name = strdup(opts->name))) {
+        module_release(step);
+        return fdl_fail_null(FDL_E_OOM, "fdl_flow_also: no memory for the name");
+    }
+    return fdl_module_done(step);
+}
+
+/* ---- fork -------------------------------------------------------------------------------------------------
+ */
+
+static fdl_status add_fork(fdl_flow_builder *b, fdl_module *step)
+{
+    int x = flow_single(b);
+    if (x < 0)
+        return FDL_E_ARG;
+    flow_begin_step(b);
+    int side = flow_module(b, step->children.at[0], x);
+    if (side < 0)
+        return FDL_E_OOM;
+    flow_end_step(b, x, side);
+    return flow_target(b, side);
+}
+
+static const step_type fork_type = {
+    .ops = {.kind = "fdl_flow_fork"}, .refusal = STEP_REFUSAL("fdl_flow_fork"), .add = add_fork};
+
+fdl_module *fdl_flow_fork(fdl_module *m)
+{
+    fdl_module *step = step_new(&fork_type);
+    step_child(step, "m", m);
+    return fdl_module_done(step);
+}

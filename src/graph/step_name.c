@@ -1,0 +1,300 @@
+/* What names things: tag, tag_group, input, label; and using, which asks for what was named. */
+#include "graph_private.h"
+
+/* ---- steps that are a list of names
+ * ---------------------------------------------------------------------------- */
+
+typedef struct names {
+    int n;
+    char **at;
+} names;
+
+static void free_names(void *self)
+{
+    names *s = self;
+    for (int i = 0; i < s->n; i++)
+        free(s->at[i]);
+    free(s->at);
+}
+
+static fdl_module *names_step(const step_type *type, int n, const char *const *at)
+{
+    for (int i = 0; i < n; i++)
+        if (!at || !at[i]) {
+            fdl_null_operand(type->ops.kind, "name");
+            return NULL;
+        }
+    fdl_module *step = step_new(type);
+    if (!step || n <= 0)
+        return step;
+    names *s = step->self;
+    s->at = calloc((size_t)n, sizeof *s->at);
+    for (; s->at && s->n < n && (s->at[s->n] = strdup(at[s->n])); s->n++)
+        continue;
+    if (s->n == n)
+        return step;
+    module_release(step);
+    return fdl_fail_null(FDL_E_OOM, "%s: no memory for the names", type->ops.kind);
+}
+
+#define NAMES_TYPE(function, add_step)                                        \
+    {                                                                         \
+        .ops = {.kind = function, .size = sizeof(names), .free = free_names}, \
+        .refusal = STEP_REFUSAL(function), .add = add_step                    \
+    }
+
+/* ---- tags
+ * -------------------------------------------------------------------------------------------------------- */
+
+const char *flow_name(fdl_flow_builder *b, const char *what, const char *name)
+{
+    const char *fault = name_fault(name);
+    int taken = name_find(&b->names, name);
+    if (fault) {
+        flow_fail(b, FDL_E_ARG, "the %s \"%s\" %s", what, name, fault);
+        return NULL;
+    }
+    if (taken != -1) {
+        flow_fail(b, FDL_E_ARG, "the %s \"%s\" is already the name of a %s of this flow", what, name,
+                  taken < 0 ? "tag group" : "tag or an input");
+        return NULL;
+    }
+    return arena_text(&b->g->memory, "%s", name);
+}
+
+/* name is the arena's. */
+static fdl_status put_tag(fdl_flow_builder *b, const char *name, int node)
+{
+    graph *g = b->g;
+    graph_name *more = grown(g->tag, g->tags, &g->tag_room, sizeof *more);
+    if (!more)
+        return FDL_E_OOM;
+    g->tag = more;
+    FDL_TRY(name_put(&b->names, name, g->tags));
+    g->tag[g->tags++] = (graph_name){name, node};
+    if (!g->node[node].tag)
+        g->node[node].tag = name;
+    return FDL_OK;
+}
+
+fdl_status flow_tag(fdl_flow_builder *b, const char *name, int node)
+{
+    const char *own = flow_name(b, "tag", name);
+    return own ? put_tag(b, own, node) : fdl_error_pending();
+}
+
+static fdl_status add_tag(fdl_flow_builder *b, fdl_module *step)
+{
+    const names *s = step->self;
+    if (b->branches)
+        return flow_fail(b, FDL_E_ARG, "\"%s\" can't name %d streams; fdl_flow_tag_group does", s->at[0],
+                         b->branches);
+    return flow_tag(b, s->at[0], b->tagged);
+}
+
+static const step_type tag_type = NAMES_TYPE("fdl_flow_tag", add_tag);
+
+fdl_module *fdl_flow_tag(const char *name)
+{
+    return names_step(&tag_type, 1, &name);
+}
+
+static fdl_status add_group(fdl_flow_builder *b, fdl_module *step)
+{
+    graph *g = b->g;
+    const char *wanted = ((names *)step->self)->at[0];
+    if (!b->branches)
+        return flow_fail(b, FDL_E_ARG,
+                         "\"%s\" names the streams between a split and its merge, here is one; "
+                         "fdl_flow_tag names it",
+                         wanted);
+    const char *name = flow_name(b, "tag group", wanted);
+    graph_group *more = name ? grown(g->group, g->groups, &g->group_room, sizeof *more) : NULL;
+    if (!more)
+        return fdl_error_pending();
+    g->group = more;
+    graph_group group = {.name = name, .n = b->branches};
+    group.members = arena_alloc(&g->memory, sizeof *group.members * (size_t)group.n);
+    if (!group.members)
+        return FDL_E_OOM;
+    for (int i = 0; i < group.n; i++) {
+        char *member = arena_text(&g->memory, "%s_%d", name, i);
+        if (!member || !(group.members[i] = flow_name(b, "tag", member)))
+            return fdl_error_pending();
+        FDL_TRY(put_tag(b, group.members[i], b->branch[i]));
+    }
+    FDL_TRY(name_put(&b->names, name, -2 - g->groups));
+    g->group[g->groups++] = group;
+    return FDL_OK;
+}
+
+static const step_type group_type = NAMES_TYPE("fdl_flow_tag_group", add_group);
+
+fdl_module *fdl_flow_tag_group(const char *name)
+{
+    return names_step(&group_type, 1, &name);
+}
+
+/* ---- inputs
+ * -------------------------------------------------------------------------------------------------------- */
+
+static fdl_tensor *run_input(graph *g, const plan_node *p)
+{
+    (void)g;
+    return p->in[0];
+}
+
+static const node_type input_node = {.bare = true, .run = run_input};
+
+static fdl_status add_input(fdl_flow_builder *b, fdl_module *step)
+{
+    graph *g = b->g;
+    const names *s = step->self;
+    for (int i = 0; i < s->n; i++) {
+        if (strcmp(s->at[i], "input") == 0)
+            return flow_fail(b, FDL_E_ARG, "\"input\" is the name of the primary input");
+        const char *name = flow_name(b, "input", s->at[i]);
+        char *kind = name ? arena_text(&g->memory, "input_%s", name) : NULL;
+        graph_name *more = kind ? grown(g->input, g->inputs, &g->input_room, sizeof *more) : NULL;
+        if (!more)
+            return fdl_error_pending();
+        g->input = more;
+        int node = flow_node(b, &input_node, kind, 1);
+        if (node < 0)
+            return FDL_E_OOM;
+        FDL_TRY(put_tag(b, name, node));
+        g->input[g->inputs++] = (graph_name){name, node};
+    }
+    return FDL_OK;
+}
+
+static const step_type input_type = NAMES_TYPE("fdl_flow_input", add_input);
+
+fdl_module *fdl_flow_input_of(int n, const char *const *at)
+{
+    return names_step(&input_type, n, at);
+}
+
+/* ---- using
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+static bool takes_refs(const graph_node *node)
+{
+    const graph *child = node->taker ? graph_or_null(node->taker) : NULL;
+    return node->sums || (child ? child->inputs > 1 : node->taker && node->taker->ops->forward_named);
+}
+
+static bool has_ref(const graph_node *node, const char *name)
+{
+    for (int i = 0; i < node->refs; i++)
+        if (strcmp(node->ref_names[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* A port of the node for a ref; name is a tag's. */
+static fdl_status add_ref(fdl_flow_builder *b, graph_node *node, const char *name)
+{
+    if (node->refs == node->ref_room) { /* the arena takes nothing back: grows by doubling */
+        int room = node->ref_room ? 2 * node->ref_room : 4;
+        const char **more = arena_alloc(&b->g->memory, sizeof *more * (size_t)room);
+        if (!more)
+            return FDL_E_OOM;
+        if (node->refs)
+            memcpy(more, node->ref_names, sizeof *more * (size_t)node->refs);
+        node->ref_names = more;
+        node->ref_room = room;
+    }
+    node->ref_names[node->refs++] = name;
+    return FDL_OK;
+}
+
+static fdl_status await_tag(fdl_flow_builder *b, const char *name)
+{
+    awaited *more = grown(b->await, b->awaits, &b->await_room, sizeof *more);
+    const char *own = arena_text(&b->g->memory, "%s", name);
+    if (more)
+        b->await = more;
+    if (!more || !own)
+        return FDL_E_OOM;
+    b->await[b->awaits++] = (awaited){own, b->at, b->kind};
+    return FDL_OK;
+}
+
+static fdl_status use(fdl_flow_builder *b, const char *name)
+{
+    graph *g = b->g;
+    const char *fault = name_fault(name);
+    if (fault)
+        return flow_fail(b, FDL_E_ARG, "the name \"%s\" %s", name, fault);
+    for (int i = 0; i < b->targets; i++) {
+        const graph_node *node = &g->node[b->target[i]];
+        if (!takes_refs(node))
+            return flow_fail(b, FDL_E_ARG, "%s can't take \"%s\": %s%s has no %s", node->id, name, node->role,
+                             fdl_module_kind(node->taker),
+                             graph_or_null(node->taker) ? "further inputs (fdl_flow_input)"
+                                                        : "forward_named");
+    }
+    int tag = name_find(&b->names, name);
+    if (tag < -1)
+        return flow_fail(b, FDL_E_ARG, "\"%s\" is a tag group; its members are \"%s_0\" and so on", name,
+                         name);
+    if (tag < 0)
+        return await_tag(b, name);
+    int from = g->tag[tag].node;
+    if (from >= b->first && from < b->last)
+        return flow_fail(b, FDL_E_ARG, "\"%s\" is what this very step makes", name);
+    for (int i = 0; i < b->targets; i++) {
+        graph_node *node = &g->node[b->target[i]];
+        if (has_ref(node, g->tag[tag].name))
+            continue;
+        FDL_TRY(flow_edge(b, from, b->target[i], node->inputs + node->refs));
+        FDL_TRY(add_ref(b, node, g->tag[tag].name));
+    }
+    return FDL_OK;
+}
+
+static fdl_status add_using(fdl_flow_builder *b, fdl_module *step)
+{
+    const names *s = step->self;
+    if (s->n && !b->targets)
+        return flow_fail(b, FDL_E_ARG, "no step stands before it that \"%s\" could go to", s->at[0]);
+    for (int i = 0; i < s->n; i++)
+        FDL_TRY(use(b, s->at[i]));
+    return FDL_OK;
+}
+
+static const step_type using_type = NAMES_TYPE("fdl_flow_using", add_using);
+
+fdl_module *fdl_flow_using_of(int n, const char *const *at)
+{
+    return names_step(&using_type, n, at);
+}
+
+/* ---- label
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+static fdl_status add_label(fdl_flow_builder *b, fdl_module *step)
+{
+    const char *name = ((names *)step->self)->at[0], *fault = name_fault(name);
+    if (fault)
+        return flow_fail(b, FDL_E_ARG, "the label \"%s\" %s", name, fault);
+    if (b->g->label && strcmp(b->g->label, name) != 0)
+        return flow_fail(b, FDL_E_ARG, "\"%s\" is a second label; the flow's first one is \"%s\"", name,
+                         b->g->label);
+    b->g->label = arena_text(&b->g->memory, "%s", name);
+    return b->g->label ? FDL_OK : FDL_E_OOM;
+}
+
+static const step_type label_type = {
+    .ops = {.kind = "fdl_flow_label", .size = sizeof(names), .free = free_names},
+    .refusal = STEP_REFUSAL("fdl_flow_label"),
+    .before_entry = true,
+    .add = add_label};
+
+fdl_module *fdl_flow_label(const char *name)
+{
+    return names_step(&label_type, 1, &name);
+}
