@@ -9,6 +9,7 @@
 #include <new>
 #include <string>
 
+#include "flodl/message.h"
 #include "flodl/tensor.h"
 
 namespace flodl
@@ -23,6 +24,27 @@ void fail(fdl_status status, const char *format, ...)
     vsnprintf(f.text, sizeof f.text, format, args);
     va_end(args);
     throw f;
+}
+
+namespace
+{
+
+/* Libtorch's warnings are for whoever asked to hear more; by itself it writes them to stderr. */
+class warnings : public c10::WarningHandler
+{
+    void process(const c10::Warning &w) override
+    {
+        if (fdl_msg_enabled(FDL_VERBOSE))
+            fdl_msg_emit(FDL_VERBOSE, "libtorch: %s", w.msg().c_str());
+    }
+};
+
+} // namespace
+
+void take_warnings()
+{
+    static warnings handler;
+    c10::WarningUtils::set_warning_handler(&handler);
 }
 
 void bad_ndim(int ndim)
@@ -117,7 +139,8 @@ fdl_status classify(const std::string &text)
         return FDL_E_OOM;
     if (contains(text, {"ZeroDivisionError", "negative integer powers", "appears multiple times", "duplicate dims",
                         "should be between 0 and 1", "Expected p_in", "multinomial distribution", "probability tensor",
-                        "n_sample", "must be non-negative", "must be positive"}))
+                        "n_sample", "must be non-negative", "must be positive", "non-negative integral",
+                        "must be in the range", "must be divisible by 2"}))
         return FDL_E_ARG;
     if (contains(text, {"same device", "different devices", "on device", "Expected all tensors", "CUDA driver",
                         "invalid device", "No CUDA", "not compiled with CUDA", "Cannot access accelerator",
@@ -132,7 +155,7 @@ fdl_status classify(const std::string &text)
         return FDL_E_STATE;
     if (contains(text, {"dtype", "scalar type", "not implemented for '", "Float", "Long", "Bool", "type Byte",
                         "integral", "floating point", "data type", "not supported on tensor",
-                        "input types", "result type"}))
+                        "input types", "result type", "bool tensor"}))
         return FDL_E_DTYPE;
     if (contains(text, {"shape", "size", "dimension", "Dimension", "dim ", "-D", " 2D", " 3D", "must match",
                         "elements", "broadcast", "mat1", "matrix", "channels", "rank", "equal number of", "Expected "
