@@ -10,7 +10,7 @@
 
 #include "flodl/flodl.h"
 
-enum { OPS_OPERANDS = 4, OPS_ELEMENTS = 1024 };
+enum { OPS_OPERANDS = 7, OPS_ELEMENTS = 1024 };
 
 typedef struct ops_operands {
     int n;
@@ -21,10 +21,14 @@ typedef struct ops_operands {
 typedef fdl_tensor *ops_call(fdl_list in, void *ctx);
 
 /* The operands under the names that the calls of ops.def use. */
-#define OPS_NAMES                                                                                        \
-    FDL_UNUSED fdl_tensor *a = in.n > 0 ? in.at[0] : NULL, *b = in.n > 1 ? in.at[1] : NULL;              \
-    FDL_UNUSED fdl_tensor *c = in.n > 2 ? in.at[2] : NULL, *d = in.n > 3 ? in.at[3] : NULL, *out = NULL; \
+#define OPS_NAMES                                                                                            \
+    FDL_UNUSED fdl_tensor *a = ops_at(in, 0), *b = ops_at(in, 1), *c = ops_at(in, 2), *d = ops_at(in, 3);    \
+    FDL_UNUSED fdl_tensor *e = ops_at(in, 4), *f = ops_at(in, 5), *g = ops_at(in, 6), *out = NULL;           \
     (void)ctx;
+static inline fdl_tensor *ops_at(fdl_list in, int i)
+{
+    return i < in.n ? in.at[i] : NULL;
+}
 
 /* Where the values of a letter lie. */
 static inline bool ops_range(char letter, double *lo, double *hi)
@@ -74,7 +78,7 @@ static inline fdl_tensor *ops_operand(const char **text, int index, fdl_dtype dt
     *differentiable = letter != *p;
     p++;
     int64_t below = 0;
-    if (letter == 'i') {
+    if (letter == 'i' || letter == 'o') {
         char *end;
         below = strtoll(p, &end, 10);
         p = end + (*end == ':');
@@ -87,12 +91,13 @@ static inline fdl_tensor *ops_operand(const char **text, int index, fdl_dtype dt
     }
     *text = p;
     int64_t n = fdl_shape_numel(shape);
-    if (n > OPS_ELEMENTS || !strchr("apugwqbszhikm", letter))
+    if (n > OPS_ELEMENTS || (letter == 'i' && below < 1) || !strchr("apugwqbszhikom", letter))
         return NULL;
     double values[OPS_ELEMENTS];
     bool real = strchr("apugwqbszh", letter) != NULL;
     for (int64_t k = 0; k < n; k++) {
-        double v = letter == 'i'   ? (double)((k * 7 + index + 1) % below)
+        double v = letter == 'o'   ? (double)(k * below)
+                   : letter == 'i' ? (double)((k * 7 + index + 1) % below)
                    : letter == 'm' ? (k * 5 + 2) % 3 != 0
                    : letter == 'h' ? (double)k / 2 - 2
                                    : ops_value(letter, index, k, n);

@@ -9,7 +9,6 @@
 #include <new>
 #include <string>
 
-#include "flodl/message.h"
 #include "flodl/tensor.h"
 
 namespace flodl
@@ -24,27 +23,6 @@ void fail(fdl_status status, const char *format, ...)
     vsnprintf(f.text, sizeof f.text, format, args);
     va_end(args);
     throw f;
-}
-
-namespace
-{
-
-/* Libtorch's warnings are for whoever asked to hear more; by itself it writes them to stderr. */
-class warnings : public c10::WarningHandler
-{
-    void process(const c10::Warning &w) override
-    {
-        if (fdl_msg_enabled(FDL_VERBOSE))
-            fdl_msg_emit(FDL_VERBOSE, "libtorch: %s", w.msg().c_str());
-    }
-};
-
-} // namespace
-
-void take_warnings()
-{
-    static warnings handler;
-    c10::WarningUtils::set_warning_handler(&handler);
 }
 
 void bad_ndim(int ndim)

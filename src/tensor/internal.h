@@ -115,8 +115,6 @@ struct failure {
     fdl_status status;
     char text[512];
 };
-/* From now on this thread's libtorch warns through fdl_msg, at FDL_VERBOSE. */
-void take_warnings();
 [[noreturn]] void fail(fdl_status status, const char *format, ...) FDL_PRINTF(2, 3);
 
 /* An optional tensor among the operands: NULL is "absent", a dead handle is an error. */

@@ -1,0 +1,76 @@
+/* The C++ side of bench_ops: the rows of tests/ops.def as calls of libtorch. */
+#include <ATen/ATen.h>
+
+#include "flodl/tensor.h"
+
+extern "C" {
+struct torch_side;
+torch_side *torch_side_new(int row, int n, fdl_tensor *const *operands);
+int torch_side_run(torch_side *side, int n);
+void torch_side_free(torch_side *side);
+}
+
+namespace
+{
+
+enum { most = 7 };
+
+#define OP(name, samples, call, python, cpp)                                          \
+    int run_##name(const at::Tensor *x, int n)                                        \
+    {                                                                                 \
+        [[maybe_unused]] const at::Tensor &a = x[0], &b = x[1], &c = x[2], &d = x[3]; \
+        int defined = 0;                                                              \
+        for (int i = 0; i < n; i++)                                                   \
+            defined += at::Tensor(cpp).defined();                                     \
+        return defined;                                                               \
+    }
+#define CASE(name, samples, call, python)
+#define BAD(name, sample, call, status, word)
+#include "../tests/ops.def"
+#undef OP
+
+int (*const rows[])(const at::Tensor *, int) = {
+#define OP(name, samples, call, python, cpp) run_##name,
+#include "../tests/ops.def"
+#undef OP
+};
+
+at::Tensor copy(fdl_tensor *x)
+{
+    static const at::ScalarType types[] = {at::kFloat,    at::kFloat, at::kDouble, at::kHalf,
+                                           at::kBFloat16, at::kChar,  at::kByte,   at::kShort,
+                                           at::kInt,      at::kLong,  at::kBool};
+    fdl_shape shape = fdl_shape_of(x);
+    at::IntArrayRef sizes(shape.d, static_cast<size_t>(shape.ndim));
+    return at::from_blob(fdl_data_ptr(x), sizes, at::TensorOptions().dtype(types[fdl_dtype_of(x)])).clone();
+}
+
+} // namespace
+
+struct torch_side {
+    int row;
+    at::Tensor operands[most];
+};
+
+torch_side *torch_side_new(int row, int n, fdl_tensor *const *operands)
+try {
+    auto *side = new torch_side{row, {}};
+    for (int i = 0; i < n && i < most; i++)
+        side->operands[i] = copy(operands[i]);
+    return side;
+} catch (...) {
+    return nullptr;
+}
+
+int torch_side_run(torch_side *side, int n)
+try {
+    return rows[side->row](side->operands, n) == n ? 0 : -1;
+} catch (const std::exception &e) {
+    fprintf(stderr, "%s\n", e.what());
+    return -1;
+}
+
+void torch_side_free(torch_side *side)
+{
+    delete side;
+}
