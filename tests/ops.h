@@ -21,9 +21,9 @@ typedef struct ops_operands {
 typedef fdl_tensor *ops_call(fdl_list in, void *ctx);
 
 /* The operands under the names that the calls of ops.def use. */
-#define OPS_NAMES                                                                                            \
-    FDL_UNUSED fdl_tensor *a = ops_at(in, 0), *b = ops_at(in, 1), *c = ops_at(in, 2), *d = ops_at(in, 3);    \
-    FDL_UNUSED fdl_tensor *e = ops_at(in, 4), *f = ops_at(in, 5), *g = ops_at(in, 6), *out = NULL;           \
+#define OPS_NAMES                                                                                         \
+    FDL_UNUSED fdl_tensor *a = ops_at(in, 0), *b = ops_at(in, 1), *c = ops_at(in, 2), *d = ops_at(in, 3); \
+    FDL_UNUSED fdl_tensor *e = ops_at(in, 4), *f = ops_at(in, 5), *g = ops_at(in, 6), *out = NULL;        \
     (void)ctx;
 static inline fdl_tensor *ops_at(fdl_list in, int i)
 {

@@ -60,6 +60,8 @@ void check_offsets(const at::Tensor &offsets, const at::Tensor &idx, bool last)
     int64_t n = t.numel();
     if (last && n < 1)
         fail(FDL_E_SHAPE, ".include_last_offset needs an offset at least");
+    if (!n && idx.numel())
+        fail(FDL_E_SHAPE, "no offsets for %lld indices", (long long)idx.numel()); /* mode max would crash */
     for (int64_t i = 0; i < n; i++)
         if (at[i] < (i ? at[i - 1] : 0) || (!i && at[i]) || at[i] > idx.numel())
             fail(FDL_E_ARG,
