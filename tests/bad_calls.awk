@@ -21,7 +21,7 @@ function nothing(type)
 {
     if (type == "function" || type ~ /\*$/)
         return "NULL"
-    if (type ~ /^fdl_(shape|list|device|ints|opt_i64|mode|rng|data_cursor)$/)
+    if (type ~ /^fdl_(shape|list|device|ints|opt_i64|mode|sdpa|rng|data_cursor)$/)
         return "(" type "){0}"
     if (type in callback)
         return "NULL"
