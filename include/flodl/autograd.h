@@ -26,6 +26,7 @@ FDL_API fdl_status fdl_zero_grad(fdl_tensor *x);
 /* Drops the gradient, without a kernel. */
 FDL_API fdl_status fdl_clear_grad(fdl_tensor *x);
 
+/* Tensor.requires_grad. */
 FDL_API bool fdl_requires_grad(fdl_tensor *x);
 /* Tensor.requires_grad_: floating dtypes only (FDL_E_DTYPE); switching it off on a non-leaf: FDL_E_STATE. */
 FDL_API fdl_status fdl_requires_grad_(fdl_tensor *x, bool on);

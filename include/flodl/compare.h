@@ -20,6 +20,7 @@ FDL_API fdl_tensor *fdl_gt_scalar(fdl_tensor *x, double s);
 FDL_API fdl_tensor *fdl_ge_tensor(fdl_tensor *a, fdl_tensor *b);
 FDL_API fdl_tensor *fdl_ge_scalar(fdl_tensor *x, double s);
 
+/* torch.isnan, isinf, isfinite: for each element, -> bool of the shape of x. */
 FDL_API fdl_tensor *fdl_isnan(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_isinf(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_isfinite(fdl_tensor *x);

@@ -10,6 +10,7 @@ FDL_BEGIN_DECLS
 
 /* ---- discovery ---------------------------------------------------------------------------------------- */
 
+/* Whether a GPU can be used, and how many there are. */
 FDL_API bool fdl_cuda_available(void);
 FDL_API int fdl_cuda_count(void);
 /* This thread's current device, 0 without CUDA. */

@@ -15,6 +15,7 @@ typedef struct fdl_rng {
     uint64_t s[4];
 } fdl_rng;
 
+/* The generator of a seed: the same seed, the same numbers, on every machine. */
 FDL_API fdl_rng fdl_rng_seed(uint64_t seed);
 /* Seeded by the operating system. */
 FDL_API fdl_rng fdl_rng_entropy(void);

@@ -48,6 +48,7 @@ FDL_API fdl_tensor *fdl_repeat_interleave(fdl_tensor *x, int64_t n, int dim);
 
 /* ---- moving elements -------------------------------------------------------------------------------- */
 
+/* torch.flip: the order along each of the dims reversed. */
 FDL_API fdl_tensor *fdl_flip(fdl_tensor *x, fdl_shape dims);
 /* torch.roll: [1, 2, 3, 4] by -1 is [2, 3, 4, 1]. */
 FDL_API fdl_tensor *fdl_roll(fdl_tensor *x, int64_t shift, int dim);

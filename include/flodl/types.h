@@ -59,6 +59,7 @@ static inline fdl_device fdl_device_cuda(int index)
 #define FDL_CPU (fdl_device_cpu())
 #define FDL_CUDA(i) (fdl_device_cuda(i))
 
+/* Whether both are the same kind with the same index. */
 FDL_API bool fdl_device_eq(fdl_device a, fdl_device b);
 /* Writes "cpu", "cuda" (index 0) or "cuda:1" to buf of FDL_DEVICE_NAME_SIZE bytes and returns it. */
 FDL_API char *fdl_device_name(fdl_device d, char *buf);

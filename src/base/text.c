@@ -67,7 +67,7 @@ static void exponential(double v, char *out, size_t n)
     char text[64];
     snprintf(text, sizeof text, "%.2e", v);
     char *e = strchr(text, 'e');
-    int exponent = atoi(e + 1);
+    int exponent = (int)strtol(e + 1, NULL, 10);
     const char *sign = *text == '-' ? "-" : "";
     char first = text[*text == '-'];
     snprintf(out, n, "%s%c.%c%ce%d", sign, first, e[-2], e[-1], exponent);
@@ -78,9 +78,9 @@ char *fdl_format_metric(double value, char *buf, size_t n)
     char text[64] = "0";
     double size = fabs(value);
     if (isnan(value))
-        strcpy(text, "nan");
+        snprintf(text, sizeof text, "nan");
     else if (isinf(value))
-        strcpy(text, value > 0 ? "inf" : "-inf");
+        snprintf(text, sizeof text, value > 0 ? "inf" : "-inf");
     else if (size != 0 && (size < 0.001 || size >= 1e15))
         exponential(value, text, sizeof text);
     else if (size != 0)

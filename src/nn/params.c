@@ -91,7 +91,7 @@ static char *name_of(const path *p, const char *leaf)
     if (!name)
         return NULL;
     char *end = name + length - strlen(leaf);
-    strcpy(end, leaf);
+    memcpy(end, leaf, strlen(leaf) + 1);
     bool slash = false;
     for (; p; p = p->outer) {
         char separator = p->part.node && !slash ? '/' : '.';
@@ -204,7 +204,7 @@ static fdl_params *selected(const collection *c)
         char *name = fdl_scope_alloc(strlen(f->name) + 1);
         if (!name)
             return NULL;
-        strcpy(name, f->name);
+        memcpy(name, f->name, strlen(f->name) + 1);
         ps->at[ps->n++] = (entry){f->p, name};
     }
     return ps;
@@ -335,7 +335,7 @@ fdl_status fdl_state_key(const char *name, char *buf, size_t n)
         return fdl_null_operand(__func__, name ? "buf" : "name");
     if (strlen(name) >= n)
         return fdl_fail(FDL_E_ARG, "fdl_state_key: \"%.100s\" needs %zu bytes, got %zu", name, strlen(name) + 1, n);
-    strcpy(buf, name);
+    memcpy(buf, name, strlen(name) + 1);
     char *slash = strchr(buf, '/');
     if (slash)
         *slash = '.';
