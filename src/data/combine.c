@@ -249,7 +249,7 @@ static fdl_status concat_batch(void *self, const int64_t *idx, int64_t k, fdl_te
     memcpy(x.at, idx, (size_t)k * sizeof *idx);
     fdl_tensor *(*piece)[FDL_DATA_MAX] = calloc((size_t)k, sizeof *piece);
     fdl_tensor **list = calloc((size_t)k, sizeof *list);
-    int runs;
+    int runs = 0;
     fdl_status status = piece && list
                             ? concat_runs(c, x.at, k, piece, &runs)
                             : fdl_fail(FDL_E_OOM, "fdl_data_fetch: no memory for %lld samples", (long long)k);

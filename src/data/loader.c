@@ -10,7 +10,7 @@
 /* Copies the names: the caller's, else the dataset's, else the positions' numbers. */
 static fdl_status take_names(fdl_loader *dl, const char *const *names)
 {
-    char numbers[FDL_DATA_MAX][4];
+    char numbers[FDL_DATA_MAX][12];
     const char *from[FDL_DATA_MAX];
     int given = 0;
     for (; names && names[given]; given++)

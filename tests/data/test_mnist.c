@@ -242,7 +242,7 @@ static void damage(void **state)
                 for (size_t k = 0; k < n; k++)
                     file[f].at[k] = (unsigned char)fdl_rng_u64(&r);
                 if (n > 16 && fdl_rng_bernoulli(&r, 0.7)) /* that begins well */
-                    memcpy(file[f].at, from.at, 4 + fdl_rng_below(&r, 12));
+                    memcpy(file[f].at, from.at, 4 + fdl_rng_below(&r, from.n < 16 ? 8 : 12));
             } else {
                 memcpy(file[f].at, from.at, n);
                 for (uint64_t k = fdl_rng_below(&r, 4); k > 0 && n; k--)

@@ -1,0 +1,223 @@
+/* Each allocation that the library's own code makes on these paths fails once: a status, nothing leaked,
+ * nothing half made. The program's malloc stands before the C library's and knows by the return address who
+ * calls. */
+#include "check.h"
+
+#include <errno.h>
+#include <link.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+int main(void)
+{
+    print_message("skipped: sanitizers have a malloc of their own\n");
+    return 0;
+}
+#else
+
+#include "samples.h"
+
+extern void *__libc_malloc(size_t);
+extern void *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t);
+
+static uintptr_t from, to; /* the library's code */
+static __thread long countdown;
+
+static bool fails(void *caller)
+{
+    if (!countdown || (uintptr_t)caller < from || (uintptr_t)caller >= to || --countdown)
+        return false;
+    errno = ENOMEM;
+    return true;
+}
+
+FDL_API void *malloc(size_t n)
+{
+    return fails(__builtin_return_address(0)) ? NULL : __libc_malloc(n);
+}
+FDL_API void *calloc(size_t n, size_t size)
+{
+    return fails(__builtin_return_address(0)) ? NULL : __libc_calloc(n, size);
+}
+FDL_API void *realloc(void *p, size_t n)
+{
+    return fails(__builtin_return_address(0)) ? NULL : __libc_realloc(p, n);
+}
+
+static int find_library(struct dl_phdr_info *info, size_t size, void *ctx)
+{
+    (void)size;
+    uintptr_t inside = *(uintptr_t *)ctx;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        uintptr_t begin = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr,
+                  end = begin + info->dlpi_phdr[i].p_memsz;
+        if (info->dlpi_phdr[i].p_type == PT_LOAD && inside >= begin && inside < end) {
+            from = begin;
+            to = end;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static int find(void **state)
+{
+    (void)state;
+    uintptr_t inside = (uintptr_t)(fdl_data_new);
+    return dl_iterate_phdr(find_library, &inside) == 1 ? 0 : -1;
+}
+
+/* Runs fn with the 1st, 2nd, ... allocation failing until none is left to fail; it returns whether it
+ * succeeded. */
+static void every_allocation(bool (*fn)(void), int at_least)
+{
+    assert_true(fn()); /* everything that is made once is there */
+    int64_t before = fdl_live_tensors();
+    int n = 1;
+    for (bool all = false; !all; n++) {
+        fdl_clear_error();
+        countdown = n;
+        bool good = fn();
+        all = countdown != 0; /* the n-th never came */
+        countdown = 0;
+        if (all)
+            assert_true(good);
+        else if (!good && fdl_last_error()->status != FDL_E_OOM) {
+            print_error("allocation %d: %s: %s\n", n, fdl_status_name(fdl_last_error()->status),
+                        fdl_last_error()->message);
+            fail();
+        }
+        assert_int_equal(fdl_live_tensors(), before);
+        assert_true(n < 1000);
+    }
+    assert_true(n - 2 >= at_least);
+}
+
+static fdl_status item(void *ctx, int64_t i, fdl_tensor **out, int n)
+{
+    (void)ctx;
+    (void)n;
+    out[0] = fdl_scalar((double)i);
+    return out[0] ? FDL_OK : fdl_error_pending();
+}
+
+static bool whole_epoch(fdl_loader *dl)
+{
+    int n = 0;
+    FDL_BATCHES(b, dl, 0)
+    n += fdl_data_at(b, 0) != NULL;
+    bool good = dl && n == fdl_data_loader_batches(dl) && fdl_data_status(dl) == FDL_OK;
+    fdl_data_loader_free(dl);
+    return good;
+}
+
+static bool items(void)
+{
+    FDL_SCOPE;
+    return whole_epoch(fdl_data_loader(fdl_data_fn(20, 1, item, NULL), 4));
+}
+
+static bool rows(void)
+{
+    FDL_SCOPE;
+    return whole_epoch(fdl_data_loader(numbers(0, 20), 4,
+                                       .sampler = fdl_data_sampler_weighted((double[]){1, 2, 3}, 3, 9, 1)));
+}
+
+static bool combined(void)
+{
+    FDL_SCOPE;
+    static int64_t idx[400];
+    fdl_dataset *a, *b;
+    if (fdl_data_split(numbers(0, 20), 0.5, 1, &a, &b) != FDL_OK)
+        return false;
+    fdl_dataset *both = fdl_data_div(fdl_data_concat(a, fdl_data_repeat(b, 500)), 0, 2);
+    return whole_epoch(fdl_data_loader(fdl_data_subset(both, idx, 400), 40));
+}
+
+static unsigned char image_file[16 + 8 * 9], label_file[8 + 8], packed[512];
+static size_t packed_size;
+
+static bool mnist(void)
+{
+    FDL_SCOPE;
+    return whole_epoch(
+        fdl_data_loader(fdl_data_mnist_parse(packed, packed_size, label_file, sizeof label_file), 4));
+}
+
+static void loaders(void **state)
+{
+    (void)state;
+    memcpy(image_file, "\0\0\x08\x03\0\0\0\x08\0\0\0\x03\0\0\0\x03", 16);
+    memcpy(label_file, "\0\0\x08\x01\0\0\0\x08", 8);
+    z_stream z = {
+        .next_in = image_file, .avail_in = sizeof image_file, .next_out = packed, .avail_out = sizeof packed};
+    assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
+    packed_size = z.total_out;
+    deflateEnd(&z);
+    every_allocation(items, 6);
+    every_allocation(rows, 7);
+    every_allocation(combined, 15);
+    every_allocation(mnist, 8);
+}
+
+static char path[64];
+
+static bool save_and_read(void)
+{
+    if (fdl_file_save(path, packed, packed_size) != FDL_OK)
+        return false;
+    size_t n;
+    void *content = fdl_file_read_gz(path, 0, &n);
+    bool good = content && n == sizeof image_file;
+    free(content);
+    return good;
+}
+
+static void files(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/flodl-no-memory-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/file", folder);
+    every_allocation(save_and_read, 3);
+    assert_int_equal(remove(path), 0);
+    assert_int_equal(rmdir(folder), 0); /* no temporary was left behind */
+}
+
+static char told[2048];
+static void tell(int level, const char *line, void *ctx)
+{
+    (void)level;
+    (void)ctx;
+    snprintf(told, sizeof told, "%s", line);
+}
+
+static void messages(void **state)
+{
+    (void)state;
+    char line[1500];
+    memset(line, 'x', sizeof line - 1);
+    line[sizeof line - 1] = 0;
+    check_ok(fdl_msg_set_sink(tell, NULL));
+    fdl_set_verbosity(FDL_NORMAL);
+    countdown = 1;
+    fdl_msg("%s", line);
+    assert_int_equal(countdown, 0);
+    check_ok(fdl_msg_set_sink(NULL, NULL));
+    assert_true(strlen(told) > 400 && strncmp(told, line, strlen(told)) == 0); /* the beginning of it */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(loaders),
+        cmocka_unit_test(files),
+        cmocka_unit_test(messages),
+    };
+    return cmocka_run_group_tests_name("no memory", tests, find, NULL);
+}
+#endif
