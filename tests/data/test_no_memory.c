@@ -1,6 +1,6 @@
-/* Each allocation that the library's own code makes on these paths fails once: a status, nothing leaked,
- * nothing half made. The program's malloc stands before the C library's and knows by the return address who
- * calls. */
+/* Each allocation that the library's own code makes on these paths fails once: a status, no tensor left
+ * behind, nothing half made. The program's malloc stands before the C library's and knows by the return
+ * address who calls. */
 #include "check.h"
 
 #include <errno.h>
