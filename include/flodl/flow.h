@@ -112,16 +112,17 @@ FDL_END_DECLS
 #define fdl_flow_using(...) FDL_FLOW_NAMES_(fdl_flow_using_of, __VA_ARGS__)
 #define fdl_flow_input(...) FDL_FLOW_NAMES_(fdl_flow_input_of, __VA_ARGS__)
 
-/* The module first, then those among the options. */
-#define FDL_FLOW_OPTS_(v, f, type, m, ...) \
-    __extension__({                        \
-        fdl_module *v = (m);               \
-        f(v, &(type){__VA_ARGS__});        \
+/* The module first, then those among the options. opts_ notes whether an error was pending before these were
+ * made: so an option whose constructor failed is told from one that was left out. */
+#define FDL_FLOW_OPTS_(v, f, type, m, ...)                                 \
+    __extension__({                                                        \
+        fdl_module *v = (m);                                               \
+        f(v, &(type){.opts_ = 1 + (int)fdl_error_pending(), __VA_ARGS__}); \
     })
-#define fdl_flow_also(...) fdl_flow_also_(__VA_ARGS__, .opts_ = 0)
+#define fdl_flow_also(...) fdl_flow_also_(__VA_ARGS__, )
 #define fdl_flow_also_(m, ...) \
     FDL_FLOW_OPTS_(FDL_CAT(fdl_m_, __COUNTER__), fdl_flow_also_opt, fdl_flow_also_opts, m, __VA_ARGS__)
-#define fdl_flow_loop(...) fdl_flow_loop_(__VA_ARGS__, .opts_ = 0)
+#define fdl_flow_loop(...) fdl_flow_loop_(__VA_ARGS__, )
 #define fdl_flow_loop_(body, ...) \
     FDL_FLOW_OPTS_(FDL_CAT(fdl_m_, __COUNTER__), fdl_flow_loop_opt, fdl_flow_loop_opts, body, __VA_ARGS__)
 #endif

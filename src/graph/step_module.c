@@ -65,8 +65,9 @@ fdl_module *fdl_flow_also_opt(fdl_module *m, const fdl_flow_also_opts *opts)
         opts = &none;
     fdl_module *step = step_new(&also_type);
     also *s = step ? step->self : &(also){0};
+    bool lost_skip = !opts->skip && opts->opts_ == 1 && fdl_error_pending() != FDL_OK;
     s->m = step_child(step, "m", m);
-    if (opts->skip)
+    if (opts->skip || lost_skip)
         s->skip = step_child(step, "skip", opts->skip);
     if (step && opts->name && !(s->name = strdup(opts->name))) {
         module_release(step);
