@@ -1,5 +1,5 @@
-/* Exceptions become the thread's error: what was asked (operation, shapes, dtypes, devices), then libtorch's own first
- * line without its backtrace, classified by exception type and text. Runs on failure only. */
+/* Exceptions become the thread's error: what was asked (operation, shapes, dtypes, devices), then libtorch's
+ * own first line without its backtrace, classified by exception type and text. Runs on failure only. */
 #include "internal.h"
 
 #include <c10/core/DeviceGuard.h>
@@ -33,7 +33,8 @@ void bad_ndim(int ndim)
 at::IntArrayRef ints(const fdl_ints &s)
 {
     if (s.n < 0 || (s.n && !s.at))
-        fail(s.n < 0 ? FDL_E_ARG : FDL_E_NULL, s.n < 0 ? "a list of %d integers" : "the list of %d integers is NULL", s.n);
+        fail(s.n < 0 ? FDL_E_ARG : FDL_E_NULL,
+             s.n < 0 ? "a list of %d integers" : "the list of %d integers is NULL", s.n);
     return at::IntArrayRef(s.at, (size_t)s.n);
 }
 
@@ -115,29 +116,49 @@ fdl_status classify(const std::string &text)
 {
     if (contains(text, {"out of memory", "can't allocate memory", "not enough memory"}))
         return FDL_E_OOM;
-    if (contains(text, {"ZeroDivisionError", "negative integer powers", "appears multiple times", "duplicate dims",
-                        "should be between 0 and 1", "Expected p_in", "multinomial distribution", "probability tensor",
-                        "n_sample", "must be non-negative", "must be positive", "non-negative integral",
-                        "must be in the range", "must be divisible by 2"}))
+    if (contains(text,
+                 {"ZeroDivisionError", "negative integer powers", "appears multiple times", "duplicate dims",
+                  "should be between 0 and 1", "Expected p_in", "multinomial distribution",
+                  "probability tensor", "n_sample", "must be non-negative", "must be positive",
+                  "non-negative integral", "must be in the range", "must be divisible by 2"}))
         return FDL_E_ARG;
-    if (contains(text, {"same device", "different devices", "on device", "Expected all tensors", "CUDA driver",
-                        "invalid device", "No CUDA", "not compiled with CUDA", "Cannot access accelerator",
-                        "CUDA devices", "CUDA support", "Found no NVIDIA"}))
+    if (contains(text, {"same device", "different devices", "on device", "Expected all tensors",
+                        "CUDA driver", "invalid device", "No CUDA", "not compiled with CUDA",
+                        "Cannot access accelerator", "CUDA devices", "CUDA support", "Found no NVIDIA"}))
         return FDL_E_DEVICE;
     if (contains(text, {"Dimension out of range", "index out of range", "out of bounds", "out of range",
-                        "is out of", "Dimension specified as", "Class values must be", "exceed the length", "exceeds dimension size"}))
+                        "is out of", "Dimension specified as", "Class values must be", "exceed the length",
+                        "exceeds dimension size"}))
         return FDL_E_RANGE;
     if (contains(text, {"requires grad", "require grad", "backward through the graph a second time",
                         "modified by an inplace operation", "leaf Variable", "Inference tensors",
-                        "a view of a leaf", "not have been used in the graph"}))
+                        "a view of a leaf", "single memory location", "not have been used in the graph"}))
         return FDL_E_STATE;
     if (contains(text, {"dtype", "scalar type", "not implemented for '", "Float", "Long", "Bool", "type Byte",
-                        "integral", "floating point", "data type", "not supported on tensor",
-                        "input types", "result type", "bool tensor"}))
+                        "integral", "floating point", "data type", "not supported on tensor", "input types",
+                        "result type", "bool tensor"}))
         return FDL_E_DTYPE;
-    if (contains(text, {"shape", "size", "dimension", "Dimension", "dim ", "-D", " 2D", " 3D", "must match",
-                        "elements", "broadcast", "mat1", "matrix", "channels", "rank", "equal number of", "Expected "
-                        "input batch", "weight of size", "Kernel", "kernel"}))
+    if (contains(text, {"shape",
+                        "size",
+                        "dimension",
+                        "Dimension",
+                        "dim ",
+                        "-D",
+                        " 2D",
+                        " 3D",
+                        "must match",
+                        "elements",
+                        "broadcast",
+                        "mat1",
+                        "matrix",
+                        "channels",
+                        "rank",
+                        "equal number of",
+                        "Expected "
+                        "input batch",
+                        "weight of size",
+                        "Kernel",
+                        "kernel"}))
         return FDL_E_SHAPE;
     return FDL_E_TORCH;
 }
@@ -145,7 +166,8 @@ fdl_status classify(const std::string &text)
 /* The first line, without "Exception raised from" and the source position behind it. */
 std::string first_line(std::string text)
 {
-    for (const char *cut : {"\nException raised from", " (Exception raised from", "  (Could this error message", "\n"}) {
+    for (const char *cut : {"\nException raised from", " (Exception raised from",
+                            "  (Could this error message", " Please clone() the tensor", "\n"}) {
         size_t at = text.find(cut);
         if (at != std::string::npos)
             text.resize(at);
@@ -162,12 +184,15 @@ const char *hint(const std::string &text)
         return "; sizes broadcast where they are equal or one of them is 1";
     if (contains(text, {"a leaf Variable that requires grad is being used in an in-place operation"}))
         return "; put FDL_NO_GRAD; before it";
+    if (contains(text, {"single memory location"}))
+        return "; fdl_clone gives each element a place of its own";
     if (contains(text, {"backward through the graph a second time"}))
         return "; pass .retain_graph = true to the first fdl_backward";
     return "";
 }
 
-fdl_status report(const char *function, const operand *operands, int n, fdl_status status, const std::string &why)
+fdl_status report(const char *function, const operand *operands, int n, fdl_status status,
+                  const std::string &why)
 {
     return fdl_fail(status, "%s: %s", call_text(function, operands, n).c_str(), why.c_str());
 }
@@ -217,8 +242,10 @@ fdl_status bad_operand(const char *function, const char *names, const operand *o
                 if (!x)
                     return fdl_null_operand(called(function).c_str(), name.c_str());
                 if (x->file)
-                    return fdl_fail(FDL_E_STATE, "%s: %s was freed: its scope has closed, or it was freed by hand (made at %s:%d)",
-                                    called(function).c_str(), name.c_str(), x->file, x->line);
+                    return fdl_fail(
+                        FDL_E_STATE,
+                        "%s: %s was freed: its scope has closed, or it was freed by hand (made at %s:%d)",
+                        called(function).c_str(), name.c_str(), x->file, x->line);
                 return fdl_fail(FDL_E_STATE,
                                 "%s: %s was freed: its scope has closed, or it was freed by hand "
                                 "(FLODL_CHECKED=1 says where it was made)",

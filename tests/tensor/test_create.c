@@ -1,0 +1,237 @@
+/* Making tensors: values, dtypes, layouts, wrong arguments; random tensors. Expectations are arithmetic and
+ * bit patterns. */
+#include <math.h>
+
+#include "check.h"
+
+static void check_values_(fdl_tensor *x, int64_t n, const double *want, const char *file, int line)
+{
+    double got[64];
+    check_some_(x, "the tensor", file, line);
+    check_ok_(fdl_to_f64(x, got, n), "fdl_to_f64", file, line);
+    for (int64_t i = 0; i < n; i++)
+        if (!(fabs(got[i] - want[i]) <= 1e-6)) {
+            print_error("%s:%d: element %lld is %g, not %g\n", file, line, (long long)i, got[i], want[i]);
+            _fail(file, line);
+        }
+}
+#define check_values(x, ...)                                                                               \
+    check_values_(x, (int64_t)(sizeof((double[]){__VA_ARGS__}) / sizeof(double)), (double[]){__VA_ARGS__}, \
+                  __FILE__, __LINE__)
+
+static void constants(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_tensor *z = fdl_zeros(FDL_SHAPE(2, 3));
+    check_values(z, 0, 0, 0, 0, 0, 0);
+    assert_true(fdl_shape_eq(fdl_shape_of(z), FDL_SHAPE(2, 3)));
+    assert_int_equal(fdl_dtype_of(z), FDL_FLOAT32);
+    assert_int_equal(fdl_numel(z), 6);
+    assert_int_equal(fdl_nbytes(z), 24);
+    assert_int_equal(fdl_nbytes(fdl_zeros(FDL_SHAPE(2, 3), .dtype = FDL_FLOAT64)), 48);
+    assert_int_equal(fdl_nbytes(fdl_zeros(FDL_SHAPE(3), .dtype = FDL_INT64)), 24);
+    check_values(fdl_ones(FDL_SHAPE(2)), 1, 1);
+    check_values(fdl_full(FDL_SHAPE(2), 7), 7, 7);
+    assert_int_equal(fdl_dtype_of(fdl_full(FDL_SHAPE(2), 7)), FDL_FLOAT32);
+    check_values(fdl_eye(3), 1, 0, 0, 0, 1, 0, 0, 0, 1);
+    check_values(fdl_vec(1, 2.5), 1, 2.5);
+    assert_int_equal(fdl_dtype_of(fdl_ivec(1, 2)), FDL_INT64);
+    assert_int_equal(fdl_ndim(fdl_scalar(3)), 0);
+    assert_true(fdl_requires_grad(fdl_zeros(FDL_SHAPE(2), .requires_grad = true)));
+
+    fdl_tensor *empty = fdl_zeros(FDL_SHAPE(0, 3));
+    assert_int_equal(fdl_numel(empty), 0);
+    assert_true(fdl_item(fdl_sum(empty)) == 0);
+    assert_true(isnan(fdl_item(fdl_mean(empty))));
+    assert_null(fdl_zeros(FDL_SHAPE(2, -1)));
+    check_error(FDL_E_SHAPE, "extent -1 of dim 1");
+    fdl_shape wide = {.ndim = 13};
+    assert_null(fdl_zeros(wide));
+    check_error(FDL_E_ARG, "13");
+}
+
+static void sequences(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    check_values(fdl_arange(0, 5, 1), 0, 1, 2, 3, 4);
+    check_values(fdl_arange(0, 1, 0.3), 0, 0.3, 0.6, 0.9);
+    check_values(fdl_arange(5, 0, -2), 5, 3, 1);
+    assert_int_equal(fdl_dtype_of(fdl_arange(0, 3, 1, .dtype = FDL_INT64)), FDL_INT64);
+    assert_null(fdl_arange(0, 5, 0));
+    check_error(FDL_E_ARG, "step of 0");
+    assert_null(fdl_arange(5, 0, 1));
+    check_error(FDL_E_ARG, "from 5 to 0");
+    check_values(fdl_linspace(0, 1, 5), 0, 0.25, 0.5, 0.75, 1);
+    check_values(fdl_linspace(3, 9, 1), 3);
+    assert_null(fdl_linspace(0, 1, -1));
+    check_error(FDL_E_ARG, "-1");
+    assert_null(fdl_eye(-1));
+    check_error(FDL_E_SHAPE, "-1");
+}
+
+static void from_memory(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    float source[] = {1, 2, 3};
+    fdl_tensor *x = fdl_from_f32(source, FDL_SHAPE(3));
+    source[0] = 99;
+    check_values(x, 1, 2, 3);
+    assert_null(fdl_from_f32(NULL, FDL_SHAPE(2)));
+    check_error(FDL_E_NULL, "data");
+    assert_non_null(fdl_from_f32(NULL, FDL_SHAPE(0)));
+
+    const uint16_t half[] = {0x3c00, 0xbc00, 0x3800, 0}, bfloat[] = {0x3f80, 0xbf80, 0x3f00, 0};
+    uint16_t back[4] = {1, 1, 1, 1};
+    fdl_tensor *h = fdl_from_bytes(half, sizeof half, FDL_FLOAT16, FDL_SHAPE(4));
+    check_values(h, 1, -1, 0.5, 0);
+    check_ok(fdl_to_bytes(h, back, sizeof back));
+    assert_memory_equal(back, half, sizeof half);
+    fdl_tensor *b = fdl_from_bytes(bfloat, sizeof bfloat, FDL_BFLOAT16, FDL_SHAPE(4));
+    check_values(b, 1, -1, 0.5, 0);
+    check_ok(fdl_to_bytes(b, back, sizeof back));
+    assert_memory_equal(back, bfloat, sizeof bfloat);
+    const int8_t bytes[] = {-128, 0, 127};
+    check_values(fdl_from_bytes(bytes, sizeof bytes, FDL_INT8, FDL_SHAPE(3)), -128, 0, 127);
+    check_values(fdl_from_bool(((const bool[]){true, false}), FDL_SHAPE(2)), 1, 0);
+    assert_null(fdl_from_bytes(half, 6, FDL_FLOAT16, FDL_SHAPE(4)));
+    check_error(FDL_E_SHAPE, "8 bytes", "got 6");
+    assert_null(fdl_from_bytes(half, 6, (fdl_dtype)99, FDL_SHAPE(3)));
+    check_error(FDL_E_DTYPE, "99");
+}
+
+static void count_release(void *ctx)
+{
+    ++*(int *)ctx;
+}
+
+static void over_memory_of_the_caller(void **state)
+{
+    (void)state;
+    float memory[] = {1, 2, 3, 4};
+    int released = 0;
+    {
+        FDL_SCOPE;
+        fdl_tensor *x = fdl_from_blob(memory, FDL_SHAPE(2, 2), .release = count_release, .ctx = &released);
+        check_some(x);
+        check_ok(fdl_fill_(fdl_select(x, 0, 0), 9));
+        assert_true(memory[0] == 9 && memory[1] == 9 && memory[2] == 3);
+        memory[3] = 7;
+        check_values(fdl_transpose(x, 0, 1), 9, 3, 9, 7);
+        fdl_drop(x);
+        assert_int_equal(released, 0); /* the views hold it */
+    }
+    assert_int_equal(released, 1);
+    FDL_SCOPE;
+    check_values(fdl_from_blob(memory, FDL_SHAPE(2), .strides = FDL_SHAPE(3)), 9, 7);
+    assert_null(fdl_from_blob(memory, FDL_SHAPE(2), .strides = FDL_SHAPE(-1)));
+    check_error(FDL_E_ARG, "stride -1");
+    assert_null(fdl_from_blob(NULL, FDL_SHAPE(2)));
+    check_error(FDL_E_NULL, "data");
+}
+
+static void like_another(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_tensor *x =
+        fdl_channels_last(fdl_ones(FDL_SHAPE(1, 3, 4, 4), .dtype = FDL_FLOAT64, .requires_grad = true));
+    fdl_tensor *all[] = {fdl_zeros_like(x), fdl_ones_like(x),  fdl_empty_like(x),        fdl_full_like(x, 2),
+                         fdl_rand_like(x),  fdl_randn_like(x), fdl_randint_like(x, 0, 5)};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        check_some(all[i]);
+        assert_true(fdl_shape_eq(fdl_shape_of(all[i]), fdl_shape_of(x)));
+        assert_int_equal(fdl_dtype_of(all[i]), FDL_FLOAT64);
+        assert_true(fdl_is_channels_last(all[i]));
+        assert_false(fdl_requires_grad(all[i]));
+    }
+    assert_int_equal(fdl_dtype_of(fdl_zeros_like(x, .dtype = FDL_INT8)), FDL_INT8);
+}
+
+static void random_values(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    check_ok(fdl_manual_seed(7));
+    fdl_tensor *u = fdl_rand(FDL_SHAPE(10000)), *i = fdl_randint(0, 10, FDL_SHAPE(1000));
+    assert_true(fdl_item(fdl_min(u)) >= 0 && fdl_item(fdl_max(u)) < 1);
+    assert_true(fabs(fdl_item(fdl_mean(u)) - 0.5) < 0.02);
+    assert_int_equal(fdl_dtype_of(i), FDL_INT64);
+    assert_true(fdl_item(fdl_min(i)) == 0 && fdl_item(fdl_max(i)) == 9);
+    fdl_tensor *n = fdl_normal(3, 0.5, FDL_SHAPE(50000));
+    double mean = fdl_item(fdl_mean(n)), std = fdl_item(fdl_std(n));
+    assert_true(mean > 2.95 && mean < 3.05 && std > 0.47 && std < 0.53);
+    fdl_tensor *sorted = fdl_sort(fdl_randperm(100), 0);
+    assert_true(fdl_same(sorted, fdl_arange(0, 100, 1, .dtype = FDL_INT64)));
+    assert_int_equal(fdl_numel(fdl_randperm(0)), 0);
+    check_values(fdl_bernoulli(fdl_vec(0, 1, 0, 1)), 0, 1, 0, 1);
+    double ratio = fdl_item(fdl_mean(fdl_bernoulli(fdl_full(FDL_SHAPE(10000), 0.5))));
+    assert_true(ratio > 0.45 && ratio < 0.55);
+    check_values(fdl_multinomial(fdl_vec(0, 0, 1), 2, .replacement = true), 2, 2);
+
+    assert_null(fdl_rand(FDL_SHAPE(2), .dtype = FDL_INT64));
+    check_error(FDL_E_DTYPE, "fdl_rand");
+    assert_null(fdl_randint(5, 5, FDL_SHAPE(2)));
+    check_error(FDL_E_ARG, "below 5");
+    assert_null(fdl_normal(0, -1, FDL_SHAPE(2)));
+    check_error(FDL_E_ARG, "-1");
+    assert_null(fdl_randperm(-1));
+    check_error(FDL_E_ARG, "-1");
+    assert_null(fdl_bernoulli(fdl_vec(1.5)));
+    check_error(FDL_E_ARG, "fdl_bernoulli");
+    assert_null(fdl_multinomial(fdl_vec(0, 0, 1), 2));
+    check_error(FDL_E_ARG, "without replacement");
+    assert_null(fdl_multinomial(fdl_vec(-1, 2), 1));
+    check_error(FDL_E_ARG, "probability tensor");
+    assert_null(fdl_multinomial(fdl_vec(0, 0), 1, .replacement = true));
+    check_error(FDL_E_ARG, "sum of probabilities");
+}
+
+static void seeds_and_states(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    check_ok(fdl_manual_seed(123));
+    fdl_tensor *first = fdl_randn(FDL_SHAPE(20));
+    check_ok(fdl_manual_seed(123));
+    assert_true(fdl_same(first, fdl_randn(FDL_SHAPE(20))));
+    check_ok(fdl_manual_seed(124));
+    assert_false(fdl_same(first, fdl_randn(FDL_SHAPE(20))));
+
+    fdl_tensor *saved = fdl_rng_state(FDL_CPU);
+    assert_int_equal(fdl_dtype_of(saved), FDL_UINT8);
+    fdl_tensor *next = fdl_rand(FDL_SHAPE(5));
+    check_ok(fdl_set_rng_state(FDL_CPU, saved));
+    assert_true(fdl_same(next, fdl_rand(FDL_SHAPE(5))));
+    assert_int_equal(fdl_set_rng_state(FDL_CPU, first), FDL_E_DTYPE);
+    check_error(FDL_E_DTYPE, "uint8");
+    assert_int_equal(fdl_set_rng_state(FDL_CPU, fdl_to_dtype(fdl_vec(1, 2), FDL_UINT8)) == FDL_OK, 0);
+    fdl_clear_error();
+
+    /* a generator of one's own: the same numbers as the process's with that seed, which it doesn't disturb */
+    fdl_generator *g = fdl_generator_new(123, FDL_CPU);
+    check_some(g);
+    check_ok(fdl_set_rng_state(FDL_CPU, saved));
+    assert_true(fdl_same(first, fdl_randn(FDL_SHAPE(20), .generator = g)));
+    assert_true(fdl_same(next, fdl_rand(FDL_SHAPE(5))));
+    fdl_generator_free(g);
+    fdl_generator_free(NULL);
+
+    check_ok(fdl_deterministic(true));
+    assert_true(fdl_is_deterministic());
+    check_ok(fdl_deterministic(false));
+    assert_false(fdl_is_deterministic());
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(constants),        cmocka_unit_test(sequences),
+        cmocka_unit_test(from_memory),      cmocka_unit_test(over_memory_of_the_caller),
+        cmocka_unit_test(like_another),     cmocka_unit_test(random_values),
+        cmocka_unit_test(seeds_and_states),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
