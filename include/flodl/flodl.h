@@ -36,6 +36,7 @@
 #include "flodl/data.h"
 #include "flodl/optim.h"
 #include "flodl/sched.h"
+#include "flodl/ckpt.h"
 #include "flodl/rng.h"
 #include "flodl/message.h"
 #include "flodl/text.h"

@@ -56,6 +56,7 @@ typedef struct fdl_parameters_opts {
     bool flat;         /* flat names instead: the node's tag or id, "/" and the bare leaf name, with an index where
                         * that is not unique */
     bool transient;    /* buffers: those that are not saved, too */
+    bool every;        /* a shared one under each of its names, not under the first only */
 } fdl_parameters_opts;
 /* Every parameter of the tree once, frozen ones included; a shared one under its first name. Scope. */
 FDL_API fdl_params *fdl_parameters_opt(fdl_module *m, const fdl_parameters_opts *opts);

@@ -109,7 +109,7 @@ static fdl_status add(collection *c, struct fdl_param *p, const path *where)
 {
     bool first;
     FDL_TRY(meet(&c->met, p->t, &first));
-    if (!first)
+    if (!first && !c->opts.every)
         return FDL_OK;
     if (c->n == c->room) {
         int room = c->room ? 2 * c->room : 64;
@@ -138,7 +138,7 @@ static fdl_status add(collection *c, struct fdl_param *p, const path *where)
 static fdl_status collect(collection *c, fdl_module *m, const path *where)
 {
     m = m->real;
-    if (m->seen == c->walk)
+    if (m->seen == c->walk && !c->opts.every)
         return FDL_OK;
     m->seen = c->walk;
     const param_list *list = c->buffers ? &m->buffers : &m->params;
