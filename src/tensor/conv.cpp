@@ -47,6 +47,19 @@ void check_weight(const at::Tensor &x, const at::Tensor &w, fdl_tensor *bias, in
              (long long)out, shape_text(bias->t.sizes()).text);
 }
 
+/* OneDNN computes with 32 bits and divides by what overflows: values that change nothing become small ones. A
+ * stride beyond `far` makes one step like any other such; a kernel of one element has no dilation. */
+void bound(const at::Tensor &x, int i, int n, const at::Tensor &w, const spatial &padding, spatial &stride,
+           spatial &dilation, int64_t far)
+{
+    if (x.size(x.dim() - n + i) + 2 * padding[i] > INT32_MAX)
+        fail(FDL_E_ARG, ".padding is %lld; extent and padding are above %d", (long long)padding[i],
+             INT32_MAX);
+    stride.lower(i, far);
+    if (w.size(i + 2) == 1)
+        dilation.lower(i, 1);
+}
+
 template <int n>
 at::Tensor conv(const at::Tensor &x, const at::Tensor &w, const fdl_conv_opts &o)
 {
@@ -55,7 +68,7 @@ at::Tensor conv(const at::Tensor &x, const at::Tensor &w, const fdl_conv_opts &o
     spatial stride("stride", n, o.stride, o.stride_dims, 1, 1);
     spatial padding("padding", n, o.padding, o.padding_dims, 0, 0);
     spatial dilation("dilation", n, o.dilation, o.dilation_dims, 1, 1);
-    auto run = [&](auto pad) {
+    auto apply = [&](auto pad) {
         if constexpr (n == 1)
             return at::conv1d(x, w, maybe(o.bias), stride, pad, dilation, groups);
         else if constexpr (n == 2)
@@ -72,8 +85,9 @@ at::Tensor conv(const at::Tensor &x, const at::Tensor &w, const fdl_conv_opts &o
         if (extent < 1 || (!o.same && extent + 2 * padding[i] < reach))
             fail(FDL_E_SHAPE, "the kernel reaches over %lld, more than the extent %lld with padding %lld",
                  (long long)reach, (long long)extent, (long long)padding[i]);
+        bound(x, i, n, w, padding, stride, dilation, extent + 2 * padding[i]);
     }
-    return o.same ? run(c10::string_view("same")) : run(at::IntArrayRef(padding));
+    return o.same ? apply(c10::string_view("same")) : apply(at::IntArrayRef(padding));
 }
 
 template <int n>
@@ -85,6 +99,7 @@ at::Tensor conv_transpose(const at::Tensor &x, const at::Tensor &w, const fdl_co
     spatial padding("padding", n, o.padding, o.padding_dims, 0, 0);
     spatial more("output_padding", n, o.output_padding, o.output_padding_dims, 0, 0);
     spatial dilation("dilation", n, o.dilation, o.dilation_dims, 1, 1);
+    double elements = (double)w.size(1) * (double)groups * (double)(x.dim() == n + 2 ? x.size(0) : 1);
     for (int i = 0; i < n; i++) {
         if (more[i] >= std::max(stride[i], dilation[i]))
             fail(FDL_E_ARG, ".output_padding is %lld; it is below the stride %lld or the dilation %lld",
@@ -92,9 +107,13 @@ at::Tensor conv_transpose(const at::Tensor &x, const at::Tensor &w, const fdl_co
         int64_t extent = x.size(x.dim() - n + i);
         int64_t out =
             (extent - 1) * stride[i] - 2 * padding[i] + dilation[i] * (w.size(i + 2) - 1) + more[i] + 1;
-        if (extent < 1 || out < 1)
+        if (extent < 1 || out < 1 || out > INT32_MAX)
             fail(FDL_E_SHAPE, "the result would have an extent of %lld in spatial dim %d", (long long)out, i);
+        elements *= (double)out;
+        bound(x, i, n, w, padding, stride, dilation, extent > 1 ? INT32_MAX : more[i] + 1);
     }
+    if (elements > 1e14)
+        fail(FDL_E_OOM, "the result would have %g elements", elements);
     if constexpr (n == 1)
         return at::conv_transpose1d(x, w, maybe(o.bias), stride, padding, more, groups, dilation);
     else if constexpr (n == 2)

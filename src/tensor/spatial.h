@@ -28,6 +28,10 @@ class spatial
     {
         return v_[i];
     }
+    void lower(int i, int64_t most)
+    {
+        v_[i] = v_[i] < most ? v_[i] : most;
+    }
 };
 
 /* The extents of an output: one for each of n spatial dims, or one for all of them. */

@@ -402,6 +402,11 @@ static void layers_refuse(void **state)
     assert_null(fdl_conv2d(x, w, .bias = dead));
     check_error(FDL_E_STATE, "bias");
     check_some(fdl_conv2d(fdl_ones(FDL_SHAPE(0, 3, 8, 8)), w));
+    /* A stride beyond the image is any stride beyond it, also backwards. */
+    fdl_tensor *line = fdl_ones(FDL_SHAPE(5, 5, 1), .requires_grad = true);
+    fdl_tensor *y = fdl_conv1d(line, fdl_ones(FDL_SHAPE(2, 5, 2)), .stride = INT32_MAX, .padding = 2);
+    check_ok(fdl_backward(fdl_sum(y)));
+    assert_int_equal(fdl_size(y, 2), 1);
     assert_null(fdl_conv_transpose2d(fdl_ones(FDL_SHAPE(1, 16, 4, 4)), w, .stride = 2, .output_padding = 2));
     check_error(FDL_E_ARG, ".output_padding");
     assert_null(fdl_max_pool2d(x, 0));
