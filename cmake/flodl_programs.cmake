@@ -9,6 +9,7 @@ function(flodl_add_program target name source folder)
   set_target_properties(${target} PROPERTIES OUTPUT_NAME ${name}
     RUNTIME_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/${folder})
   target_link_libraries(${target} PRIVATE flodl m)
+  target_compile_definitions(${target} PRIVATE FLODL_SOURCE_DIR="${CMAKE_CURRENT_SOURCE_DIR}")
 endfunction()
 
 file(GLOB examples CONFIGURE_DEPENDS examples/*/*.c)

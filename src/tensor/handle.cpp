@@ -180,6 +180,10 @@ void thread_end()
         free(b);
         b = next;
     }
+    while (borrow_buffer *b = th->borrow) {
+        th->borrow = b->below;
+        free(b);
+    }
     self_ = nullptr;
     std::lock_guard<std::mutex> hold(process.lock);
     process.live_of_ended += th->live.load(std::memory_order_relaxed);
