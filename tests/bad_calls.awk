@@ -21,7 +21,7 @@ function nothing(type)
 {
     if (type == "function" || type ~ /\*$/)
         return "NULL"
-    if (type ~ /^fdl_(shape|list|device|ints|opt_i64|mode|sdpa|rng|data_cursor)$/)
+    if (type in by_value)
         return "(" type "){0}"
     if (type in callback)
         return "NULL"
@@ -107,6 +107,9 @@ function emit(declaration,    open, name, type, args, n, list, i, depth, c, part
     match($0, /\(\*fdl_[a-z0-9_]+\)/)
     callback[substr($0, RSTART + 2, RLENGTH - 3)] = 1
 }
+/^typedef struct fdl_[a-z0-9_]+ \{/ {
+    by_value[$3] = 1
+}
 /^FDL_API / {
     declaration = ""
     collecting = 1
@@ -115,7 +118,12 @@ collecting {
     declaration = declaration " " $0
     sub(/\/\*.*\*\//, "", declaration)
     if (declaration ~ /;[ ]*$/) {
-        emit(declaration)
+        declared[++declarations] = declaration
         collecting = 0
     }
+}
+# Types may be declared behind their first use.
+END {
+    for (k = 1; k <= declarations; k++)
+        emit(declared[k])
 }

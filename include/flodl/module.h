@@ -108,7 +108,9 @@ typedef struct fdl_module_ops {
     void (*detach_state)(void *self);             /* keep values, cut history */
     void (*train)(void *self, bool training);     /* told when the flag changes */
     fdl_status (*to)(void *self, fdl_device dev); /* move what isn't registered */
-    const char *const *ref_names; /* refs that it understands, in order of forward's inputs, NULL-ended */
+    /* Refs that it understands, in order of forward's inputs, NULL-ended; another one is refused when a flow is built.
+     * NULL: any, by position (fdl_refs_at); fdl_forward calls its further inputs "1", "2", ... */
+    const char *const *ref_names;
     void (*free)(void *self);     /* what forward needed beside self; registered things are the library's */
 } fdl_module_ops;
 

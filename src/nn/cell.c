@@ -54,10 +54,12 @@ static cell *cell_of(const char *function, fdl_module *m, const fdl_module_ops *
     return fdl_module_self(m);
 }
 
-/* The further input, by whatever name it was wired; NULL without one. */
-static fdl_tensor *first_ref(const fdl_refs *r)
+/* The state: the one further input, by whatever name it was wired; *state is NULL without one. */
+static fdl_status take_state(const fdl_refs *r, fdl_tensor **state)
 {
-    return fdl_refs_count(r) > 0 ? fdl_refs_at(r, 0) : NULL;
+    size_t n = fdl_refs_count(r);
+    *state = n == 1 ? fdl_refs_at(r, 0) : NULL;
+    return n <= 1 ? FDL_OK : fdl_fail(FDL_E_ARG, "a cell takes x and its state, got %zu inputs", n + 1);
 }
 
 /* ---- gru_cell ----------------------------------------------------------------------------------- */
@@ -76,15 +78,15 @@ static fdl_tensor *gru_cell_forward(void *self, fdl_tensor *x)
 
 static fdl_tensor *gru_cell_forward_named(void *self, fdl_tensor *x, const fdl_refs *r)
 {
-    return gru_cell_step(self, x, first_ref(r));
+    fdl_tensor *h;
+    FDL_TRY_NULL(take_state(r, &h));
+    return gru_cell_step(self, x, h);
 }
 
-static const char *const gru_cell_refs[] = {"h", NULL};
 static const fdl_module_ops gru_cell_ops = {.kind = "grucell",
                                             .size = sizeof(cell),
                                             .forward = gru_cell_forward,
-                                            .forward_named = gru_cell_forward_named,
-                                            .ref_names = gru_cell_refs};
+                                            .forward_named = gru_cell_forward_named};
 
 fdl_module *fdl_nn_gru_cell_opt(int64_t in, int64_t hid, const fdl_nn_gru_cell_opts *opts)
 {
@@ -137,16 +139,15 @@ static fdl_tensor *lstm_cell_forward(void *self, fdl_tensor *x)
 
 static fdl_tensor *lstm_cell_forward_named(void *self, fdl_tensor *x, const fdl_refs *r)
 {
-    fdl_tensor *state = first_ref(r);
+    fdl_tensor *state;
+    FDL_TRY_NULL(take_state(r, &state));
     return state ? lstm_cell_packed(self, x, state) : lstm_cell_forward(self, x);
 }
 
-static const char *const lstm_cell_refs[] = {"state", NULL};
 static const fdl_module_ops lstm_cell_ops = {.kind = "lstmcell",
                                              .size = sizeof(cell),
                                              .forward = lstm_cell_forward,
-                                             .forward_named = lstm_cell_forward_named,
-                                             .ref_names = lstm_cell_refs};
+                                             .forward_named = lstm_cell_forward_named};
 
 fdl_module *fdl_nn_lstm_cell_opt(int64_t in, int64_t hid, const fdl_nn_lstm_cell_opts *opts)
 {

@@ -385,10 +385,10 @@ const char *module_refusal(fdl_module *m)
     return m->table && m->table->refusal ? m->table->refusal(m) : NULL;
 }
 
-static int known_refs(const fdl_module_ops *ops)
+static int count_names(const char *const *names)
 {
     int n = 0;
-    while (ops->ref_names && ops->ref_names[n])
+    while (names[n])
         n++;
     return n;
 }
@@ -405,11 +405,14 @@ fdl_tensor *module_run(fdl_module *m, int n, fdl_tensor *const *inputs)
     } else if (n == 1 && ops->forward) {
         y = ops->forward(m->self, inputs[0]);
     } else {
-        int most = ops->forward_named ? 1 + known_refs(ops) : 1;
+        /* A module that names no refs takes them by position. */
+        static const char *const positions[] = {"1", "2", "3", "4", "5", "6", "7", "8", NULL};
+        const char *const *names = ops->ref_names ? ops->ref_names : positions;
+        int most = ops->forward_named ? 1 + count_names(names) : 1;
         if (n > most)
             return fdl_fail_null(FDL_E_ARG, "%s takes %s%d input%s, got %d", ops->kind, most > 1 ? "up to " : "", most,
                                  most > 1 ? "s" : "", n);
-        fdl_refs refs = {.n = (size_t)n - 1, .names = ops->ref_names, .at = inputs + 1};
+        fdl_refs refs = {.n = (size_t)n - 1, .names = names, .at = inputs + 1};
         y = ops->forward_named(m->self, inputs[0], &refs);
     }
     if (FDL_UNLIKELY(!y))
