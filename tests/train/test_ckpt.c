@@ -499,6 +499,7 @@ static const char *write_file(const char *header, size_t data)
     return path;
 }
 
+#define HEAD(text) text, sizeof text - 1
 #define W "{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}"
 
 static void damage(void **state)
@@ -568,14 +569,14 @@ static void damage(void **state)
         const char *bytes;
         size_t n;
         const char *word;
-    } heads[] = {{"", 0, "truncated"},
-                 {"abc", 3, "truncated"},
-                 {"\0\0\0\0\0\0\0\x80{", 9, "bad magic"},
-                 {"\xff\xff\xff\xff\xff\xff\xff\xff{", 9, "bad magic"},
-                 {"\x01\0\0\x7f\0\0\0\0{", 9, "bad magic"},
-                 {"\x40\0\0\0\0\0\0\0{", 9, "truncated"},
-                 {"PK\3\4 and so on, a zip file", 25, "safetensors"},
-                 {"\x1f\x8b and no gzip behind it", 26, "gzip"}};
+    } heads[] = {{HEAD(""), "truncated"},
+                 {HEAD("abc"), "truncated"},
+                 {HEAD("\0\0\0\0\0\0\0\x80{"), "bad magic"},
+                 {HEAD("\xff\xff\xff\xff\xff\xff\xff\xff{"), "bad magic"},
+                 {HEAD("\x01\0\0\x7f\0\0\0\0{"), "bad magic"},
+                 {HEAD("\x40\0\0\0\0\0\0\0{"), "truncated"},
+                 {HEAD("PK\3\4 and so on, a zip file"), "safetensors"},
+                 {HEAD("\x1f\x8b and no gzip behind it"), "gzip"}};
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
         check_ok(fdl_file_save(path_of("head"), heads[i].bytes, heads[i].n));
         assert_int_equal(fdl_ckpt_load(m, path_of("head")), FDL_E_FORMAT);
