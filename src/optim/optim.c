@@ -72,7 +72,7 @@ static fdl_status group_fill(const fdl_optim *o, optim_group *g, const fdl_param
         s->name = malloc(strlen(name) + 1);
         if (!s->name)
             return out_of_memory(kind);
-        strcpy(s->name, name);
+        memcpy(s->name, name, strlen(name) + 1);
         s->param = fdl_keep(t);
         g->n++;
         if (!s->param)

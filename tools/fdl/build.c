@@ -100,6 +100,18 @@ int cmd_build(const fdl_ctx *ctx, int argc, char **argv)
     return build(ctx, preset, argv + 1);
 }
 
+/* The target of the test that is named exactly ("tensor.scope"), or NULL: then only that one is built. */
+static char *test_target(const fdl_ctx *ctx, const char *name)
+{
+    const char *dot = strchr(name, '.');
+    if (!dot || strcspn(name, "*[]()^$|\\+?/") != strlen(name))
+        return NULL;
+    char *source = text_format("%s/tests/%.*s/test_%s.c", ctx->root ? ctx->root : "", (int)(dot - name), name, dot + 1);
+    char *target = file_exists(source) ? text_format("test_%.*s_%s", (int)(dot - name), name, dot + 1) : NULL;
+    free(source);
+    return target;
+}
+
 int cmd_test(const fdl_ctx *ctx, int argc, char **argv)
 {
     const char *preset = "default";
@@ -115,9 +127,12 @@ int cmd_test(const fdl_ctx *ctx, int argc, char **argv)
             return say_usage("test", "unexpected argument \"%s\"", argv[i]);
         filter = argv[i];
     }
-    code = build(ctx, preset, NULL);
-    if (code != 0)
+    char *target = filter ? test_target(ctx, filter) : NULL;
+    code = build(ctx, preset, target ? (char *[]){target, NULL} : NULL);
+    if (code != 0) {
+        free(target);
         return code;
+    }
     char *folder = text_format("%s/build/%s", ctx->root, preset);
     char *jobs = text_format("%ld", sysconf(_SC_NPROCESSORS_ONLN));
     words line = {0};
@@ -125,13 +140,16 @@ int cmd_test(const fdl_ctx *ctx, int argc, char **argv)
     for (size_t k = 0; k < sizeof first / sizeof *first; k++)
         words_add(&line, first[k]);
     if (filter) {
+        char *exact = target ? text_format("^%s$", filter) : text_copy(filter);
         words_add(&line, "-R");
-        words_add(&line, filter);
+        words_add(&line, exact);
+        free(exact);
     }
     for (i++; i < argc; i++)
         words_add(&line, argv[i]);
     code = proc_run(ctx, line.at);
     words_free(&line);
+    free(target);
     free(jobs);
     free(folder);
     return code;

@@ -16,7 +16,7 @@ static const fdl_command commands[] = {
     {"demo", "[ARGS...]", "train on the embedded digits: everything needed, then the example",
      "  ARGS go to the example: `fdl demo -- --help` shows them.\n", cmd_demo},
     {"test", "[--preset NAME] [FILTER] [-- CTEST-ARGS...]", "everything needed, then the tests",
-     "  FILTER         only tests whose name matches this regular expression\n"
+     "  FILTER         only tests whose name matches this regular expression; a full name, as tensor.scope, builds only it\n"
      "  --preset NAME  default, release, asan or tsan\n",
      cmd_test},
     {"build", "[--preset NAME] [TARGET...]", "everything needed, then the library, tests and examples",
