@@ -237,7 +237,7 @@ static fdl_status note(names *list, const char *name)
     list->at[list->n] = malloc(strlen(name) + 1);
     if (!list->at[list->n])
         return fdl_fail(FDL_E_OOM, "fdl_ckpt_load: memory ran out");
-    strcpy(list->at[list->n++], name);
+    memcpy(list->at[list->n++], name, strlen(name) + 1);
     return FDL_OK;
 }
 
@@ -423,7 +423,7 @@ static fdl_status report(const load *l, fdl_load_report *r)
             char *name = fdl_scope_alloc(strlen(list->at[i]) + 1);
             if (!name)
                 return fdl_error_pending();
-            lists[k][i] = strcpy(name, list->at[i]);
+            lists[k][i] = memcpy(name, list->at[i], strlen(list->at[i]) + 1);
         }
         if (!lists[k])
             return fdl_error_pending();
