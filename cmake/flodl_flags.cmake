@@ -12,7 +12,7 @@ if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE RelWithDebInfo)
 endif()
 
-option(FLODL_WERROR "warnings are errors" ON)
+option(FLODL_WERROR "warnings are errors (the default preset; a newer compiler may warn of more)" OFF)
 option(FLODL_STATIC "build libflodl.a as well" ON)
 set(FLODL_SANITIZE "" CACHE STRING "sanitizers to build with: address,undefined or thread")
 

@@ -107,7 +107,7 @@ static fdl_status xavier_std(const char *function, fdl_tensor *t, const fdl_init
 
 fdl_status fdl_init_xavier_uniform_opt(fdl_tensor *t, const fdl_init_xavier_opts *opts)
 {
-    double std;
+    double std = 0;
     FDL_TRY(xavier_std("fdl_init_xavier_uniform", t, opts, &std));
     double bound = sqrt(3) * std;
     return fdl_init_uniform(t, -bound, bound);
@@ -115,7 +115,7 @@ fdl_status fdl_init_xavier_uniform_opt(fdl_tensor *t, const fdl_init_xavier_opts
 
 fdl_status fdl_init_xavier_normal_opt(fdl_tensor *t, const fdl_init_xavier_opts *opts)
 {
-    double std;
+    double std = 0;
     FDL_TRY(xavier_std("fdl_init_xavier_normal", t, opts, &std));
     return fdl_init_normal(t, 0, std);
 }
@@ -141,7 +141,7 @@ static fdl_status kaiming_std(const char *function, fdl_tensor *t, const fdl_ini
 
 fdl_status fdl_init_kaiming_uniform_opt(fdl_tensor *t, const fdl_init_kaiming_opts *opts)
 {
-    double std;
+    double std = 0;
     FDL_TRY(kaiming_std("fdl_init_kaiming_uniform", t, opts, &std));
     double bound = sqrt(3) * std;
     return fdl_init_uniform(t, -bound, bound);
@@ -149,7 +149,7 @@ fdl_status fdl_init_kaiming_uniform_opt(fdl_tensor *t, const fdl_init_kaiming_op
 
 fdl_status fdl_init_kaiming_normal_opt(fdl_tensor *t, const fdl_init_kaiming_opts *opts)
 {
-    double std;
+    double std = 0;
     FDL_TRY(kaiming_std("fdl_init_kaiming_normal", t, opts, &std));
     return fdl_init_normal(t, 0, std);
 }
