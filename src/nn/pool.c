@@ -53,7 +53,7 @@ static fdl_module *new_max_pool(int n, int64_t k, const fdl_nn_max_pool_opts *op
     static const char *const names[] = {"max_pool1d", "max_pool2d", "max_pool3d"};
     const fdl_nn_max_pool_opts o = opts ? *opts : (fdl_nn_max_pool_opts){0};
     const char *name = names[n - 1];
-    fdl_shape kernel, stride, padding, dilation;
+    fdl_shape kernel = {0}, stride = {0}, padding = {0}, dilation = {0};
     if (!arg_spatial(name, "kernel", n, k, 0, 1, &o.kernel_dims, &kernel) ||
         !pool_stride(name, n, o.stride, &o.stride_dims, &kernel, &stride) ||
         !arg_spatial(name, "padding", n, o.padding, 0, 0, &o.padding_dims, &padding) ||
@@ -114,7 +114,7 @@ static fdl_module *new_avg_pool(int n, int64_t k, const fdl_nn_avg_pool_opts *op
     static const char *const names[] = {"avg_pool1d", "avg_pool2d", "avg_pool3d"};
     const fdl_nn_avg_pool_opts o = opts ? *opts : (fdl_nn_avg_pool_opts){0};
     const char *name = names[n - 1];
-    fdl_shape kernel, stride, padding;
+    fdl_shape kernel = {0}, stride = {0}, padding = {0};
     if (!arg_spatial(name, "kernel", n, k, 0, 1, &o.kernel_dims, &kernel) ||
         !pool_stride(name, n, o.stride, &o.stride_dims, &kernel, &stride) ||
         !arg_spatial(name, "padding", n, o.padding, 0, 0, &o.padding_dims, &padding) ||
