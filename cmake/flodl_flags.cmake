@@ -22,7 +22,8 @@ if(FLODL_WERROR)
   add_compile_options(-Werror)
 endif()
 if(FLODL_SANITIZE)
-  add_compile_options(-fsanitize=${FLODL_SANITIZE} -fno-sanitize-recover=all)
+  # Not enum: C callers may hand over any number, and the library answers with an error.
+  add_compile_options(-fsanitize=${FLODL_SANITIZE} -fno-sanitize-recover=all -fno-sanitize=enum)
   add_link_options(-fsanitize=${FLODL_SANITIZE})
   # gcc sees uninitialised members of std::optional in libtorch once sanitizers are on.
   add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized>)

@@ -17,7 +17,7 @@ foreach(source ${test_sources})
   target_compile_definitions(${target} PRIVATE FLODL_SOURCE_DIR="${CMAKE_CURRENT_SOURCE_DIR}")
   add_test(NAME ${layer}.${subject} COMMAND ${target})
   set_tests_properties(${layer}.${subject} PROPERTIES LABELS ${layer} TIMEOUT 300
-    ENVIRONMENT "OMP_NUM_THREADS=1")
+    ENVIRONMENT "OMP_NUM_THREADS=1;ASAN_OPTIONS=allocator_may_return_null=1")
 endforeach()
 
 # Each public function's bad calls are written from the headers.
