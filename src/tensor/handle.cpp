@@ -27,6 +27,7 @@ struct {
     thread *threads = nullptr;
     std::atomic<int64_t> live_of_ended{0}; /* what ended threads made less what they freed */
     fdl_tensor *depot = nullptr;           /* chains of slab_slots slots, linked by prev */
+    fdl_tensor *retired = nullptr;         /* slots that the checked mode never uses again */
 } process;
 
 std::atomic<bool> checked{[] {
@@ -102,6 +103,10 @@ void kill(thread &th, fdl_tensor *x)
         put_slot(th, x);
         if (FDL_UNLIKELY(th.free_count > 4 * slab_slots + slab_slots))
             give_to_depot(th);
+    } else {
+        std::lock_guard<std::mutex> hold(process.lock);
+        x->next = process.retired;
+        process.retired = x;
     }
 }
 
