@@ -52,11 +52,20 @@ int main(int argc, char **argv)
                                             {0}};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
-        case 'b': batch = atoi(optarg); break;
-        case 'r': rounds = atoi(optarg); break;
-        case 'p': python = optarg; break;
-        case 'j': json = optarg; break;
-        default: return 2;
+        case 'b':
+            batch = atoi(optarg);
+            break;
+        case 'r':
+            rounds = atoi(optarg);
+            break;
+        case 'p':
+            python = optarg;
+            break;
+        case 'j':
+            json = optarg;
+            break;
+        default:
+            return 2;
         }
     if (batch < 1 || rounds < 1 || rounds > MAX_ROUNDS) {
         fprintf(stderr, "bench_digits_mlp: --batch from 1, --rounds from 1 to %d\n", MAX_ROUNDS);
@@ -78,7 +87,8 @@ int main(int argc, char **argv)
     bool paired = twin_start(&other, python, FLODL_SOURCE_DIR "/benchmarks/digits_mlp.py", number) == 0 &&
                   twin_number(&other, &theirs) == 0;
     if (paired && !(fabs(ours - theirs) <= 1e-5 * fabs(theirs))) {
-        fprintf(stderr, "bench_digits_mlp: the sides differ: first loss %.8g here, %.8g there\n", ours, theirs);
+        fprintf(stderr, "bench_digits_mlp: the sides differ: first loss %.8g here, %.8g there\n", ours,
+                theirs);
         return 1;
     }
 
@@ -106,10 +116,14 @@ int main(int argc, char **argv)
     }
     if (json) {
         FILE *file = fopen(json, "w");
-        if (!file || fprintf(file, "{\"benchmark\": \"digits_mlp\", \"batch\": %d, \"flodl_us\": %.2f, \"pytorch_us\": %s%.2f%s, "
-                                   "\"ratio\": %s%.4f%s}\n",
-                             batch, m, paired ? "" : "\"", o, paired ? "" : "\"", paired ? "" : "\"", ratio,
-                             paired ? "" : "\"") < 0 || fclose(file)) {
+        if (!file ||
+            fprintf(file,
+                    "{\"benchmark\": \"digits_mlp\", \"batch\": %d, \"flodl_us\": %.2f, \"pytorch_us\": "
+                    "%s%.2f%s, "
+                    "\"ratio\": %s%.4f%s}\n",
+                    batch, m, paired ? "" : "\"", o, paired ? "" : "\"", paired ? "" : "\"", ratio,
+                    paired ? "" : "\"") < 0 ||
+            fclose(file)) {
             perror(json);
             return 1;
         }

@@ -12,8 +12,7 @@
 
 enum { ROUNDS = 41, MOST = 1000 };
 
-/* ---- heap calls of this thread
- * ------------------------------------------------------------------------------------ */
+/* ---- heap calls of this thread ------------------------------------------------------------------------- */
 
 #ifdef __GLIBC__
 static __thread int64_t heap_calls;
@@ -40,8 +39,7 @@ void *realloc(void *p, size_t size)
 static int64_t heap_calls; /* not counted here */
 #endif
 
-/* ---- the cases: modules in m, a flow of them, and the same by hand
- * --------------------------------------------------- */
+/* ---- the cases: modules in m, a flow of them, and the same by hand ------------------------------------- */
 
 static fdl_module *modules[MOST];
 

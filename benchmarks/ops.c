@@ -39,8 +39,7 @@ torch_side *torch_side_new(int row, int n, fdl_tensor *const *operands);
 int torch_side_run(torch_side *side, int n);
 void torch_side_free(torch_side *side);
 
-/* ---- heap calls of this thread ---------------------------------------------------------------------------
- */
+/* ---- heap calls of this thread ------------------------------------------------------------------------- */
 
 #ifdef __GLIBC__
 static __thread int64_t heap_calls;
@@ -82,8 +81,7 @@ int posix_memalign(void **p, size_t alignment, size_t size)
 static int64_t heap_calls; /* not counted here */
 #endif
 
-/* ---- measuring
- * --------------------------------------------------------------------------------------------- */
+/* ---- measuring ----------------------------------------------------------------------------------------- */
 
 static double now(void)
 {

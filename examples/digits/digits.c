@@ -17,19 +17,16 @@ static const double bar = 0.95; /* what the demo promises */
 
 static fdl_module *block(int64_t in, int64_t out)
 {
-    return fdl_flow(fdl_nn_conv2d(in, out, 3, .padding = 1, .no_bias = true), fdl_nn_batch_norm2d(out), fdl_nn_relu());
+    return fdl_flow(fdl_nn_conv2d(in, out, 3, .padding = 1, .no_bias = true), fdl_nn_batch_norm2d(out),
+                    fdl_nn_relu());
 }
 
 static fdl_module *network(void)
 {
-    return fdl_flow(
-        block(1, 16),
-        block(16, 32),
-        fdl_nn_max_pool2d(2),                          /* [N, 32, 4, 4] */
-        fdl_flow_also(block(32, 32)),
-        fdl_nn_adaptive_avg_pool2d(1, 1), fdl_nn_flatten(), fdl_flow_tag("features"),
-        fdl_nn_dropout(0.1),
-        fdl_nn_linear(32, CLASSES), fdl_flow_tag("logits"));
+    return fdl_flow(block(1, 16), block(16, 32), fdl_nn_max_pool2d(2), /* [N, 32, 4, 4] */
+                    fdl_flow_also(block(32, 32)), fdl_nn_adaptive_avg_pool2d(1, 1), fdl_nn_flatten(),
+                    fdl_flow_tag("features"), fdl_nn_dropout(0.1), fdl_nn_linear(32, CLASSES),
+                    fdl_flow_tag("logits"));
 }
 
 /* ---- data ------------------------------------------------------------------------------------------------ */
@@ -93,7 +90,8 @@ static result evaluate(fdl_module *model, fdl_loader *data, const int64_t sample
     result r = {0};
     FDL_NO_GRAD;
     FDL_CHECK(fdl_eval(model));
-    FDL_BATCHES(b, data, 0) {
+    FDL_BATCHES(b, data, 0)
+    {
         int64_t read[TEST], rows = fdl_data_rows(b);
         fdl_tensor *best = fdl_argmax(fdl_forward(model, fdl_data_named(b, "image")), 1);
         FDL_CHECK(fdl_to_i64(best, read, rows));
@@ -166,7 +164,8 @@ static fdl_status train_epoch(run *r, int epoch, double *loss, double *accuracy)
 {
     int64_t batches = fdl_data_loader_batches(r->train), done = 0, seen = 0, correct = 0;
     double sum = 0;
-    FDL_BATCHES(b, r->train, epoch) {
+    FDL_BATCHES(b, r->train, epoch)
+    {
         fdl_tensor *x = shifted(fdl_data_named(b, "image"), &r->rng), *y = fdl_data_named(b, "label");
         fdl_tensor *logits = fdl_forward(r->model, x);
         fdl_tensor *l = fdl_cross_entropy(logits, y);
@@ -197,7 +196,8 @@ static bool loads_again(fdl_module *model, const char *path, fdl_loader *test, c
     FDL_CHECK(fdl_ckpt_load(copy, path));
     result a = evaluate(model, test, samples), b = evaluate(copy, test, samples);
     bool equal = memcmp(a.confusion, b.confusion, sizeof a.confusion) == 0;
-    FDL_BATCHES(batch, test, 0) {
+    FDL_BATCHES(batch, test, 0)
+    {
         FDL_NO_GRAD;
         fdl_tensor *x = fdl_data_named(batch, "image");
         FDL_CHECK(fdl_eval(model));
@@ -221,14 +221,24 @@ int main(int argc, char **argv)
                                             {0}};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
-        case 'e': epochs = atoi(optarg); break;
-        case 's': seed = strtoull(optarg, NULL, 10); break;
-        case 'd': FDL_CHECK(fdl_device_parse(optarg, &device)); break;
-        case 'o': save = optarg; break;
-        default: return 2;
+        case 'e':
+            epochs = atoi(optarg);
+            break;
+        case 's':
+            seed = strtoull(optarg, NULL, 10);
+            break;
+        case 'd':
+            FDL_CHECK(fdl_device_parse(optarg, &device));
+            break;
+        case 'o':
+            save = optarg;
+            break;
+        default:
+            return 2;
         }
     if (epochs < 1 || optind < argc) {
-        fprintf(stderr, "usage: digits [--epochs N] [--seed N] [--device cpu|cuda] [--save FILE], N from 1\n");
+        fprintf(stderr,
+                "usage: digits [--epochs N] [--seed N] [--device cpu|cuda] [--save FILE], N from 1\n");
         return 2;
     }
 
@@ -260,10 +270,11 @@ int main(int argc, char **argv)
         if (status != FDL_OK)
             break;
         double seconds = fdl_now() - start;
-        status = fdl_monitor_log(r.monitor, epoch, seconds, .samples = fdl_data_loader_batches(r.train) * BATCH,
-                                 .metrics = FDL_METRICS({"loss", loss}, {"accuracy", accuracy},
-                                                        {"test", evaluate(r.model, r.test, test).accuracy},
-                                                        {"lr", fdl_optim_lr(r.opt)}));
+        status =
+            fdl_monitor_log(r.monitor, epoch, seconds, .samples = fdl_data_loader_batches(r.train) * BATCH,
+                            .metrics = FDL_METRICS({"loss", loss}, {"accuracy", accuracy},
+                                                   {"test", evaluate(r.model, r.test, test).accuracy},
+                                                   {"lr", fdl_optim_lr(r.opt)}));
     }
     if (status != FDL_OK && status != FDL_E_CANCELLED)
         FDL_CHECK(status);

@@ -14,13 +14,12 @@ static const double bar = 0.989;
 
 static fdl_module *lenet(void)
 {
-    return fdl_flow(                                       /* [N, 1, 28, 28] */
-        fdl_nn_conv2d(1, 16, 5, .padding = 2), fdl_nn_relu(), fdl_nn_max_pool2d(2),
-        fdl_nn_conv2d(16, 32, 5), fdl_nn_relu(), fdl_nn_max_pool2d(2),
-        fdl_nn_flatten(),                                  /* [N, 800] */
-        fdl_nn_linear(800, 120), fdl_nn_relu(), fdl_nn_dropout(0.25),
-        fdl_nn_linear(120, 84), fdl_nn_relu(),
-        fdl_nn_linear(84, 10));
+    return fdl_flow(/* [N, 1, 28, 28] */
+                    fdl_nn_conv2d(1, 16, 5, .padding = 2), fdl_nn_relu(), fdl_nn_max_pool2d(2),
+                    fdl_nn_conv2d(16, 32, 5), fdl_nn_relu(), fdl_nn_max_pool2d(2),
+                    fdl_nn_flatten(), /* [N, 800] */
+                    fdl_nn_linear(800, 120), fdl_nn_relu(), fdl_nn_dropout(0.25), fdl_nn_linear(120, 84),
+                    fdl_nn_relu(), fdl_nn_linear(84, 10));
 }
 
 static double accuracy(fdl_module *model, fdl_loader *data)
@@ -29,7 +28,8 @@ static double accuracy(fdl_module *model, fdl_loader *data)
     FDL_SCOPE;
     FDL_CHECK(fdl_eval(model));
     fdl_tensor *correct = fdl_zeros(FDL_SCALAR, .dtype = FDL_INT64);
-    FDL_BATCHES(b, data, 0) {
+    FDL_BATCHES(b, data, 0)
+    {
         fdl_tensor *read = fdl_argmax(fdl_forward(model, fdl_data_named(b, "image")), 1);
         FDL_CHECK(fdl_add_(correct, fdl_sum(fdl_eq(read, fdl_data_named(b, "label")))));
     }
@@ -51,15 +51,25 @@ int main(int argc, char **argv)
                                             {0}};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
-        case 'e': epochs = atoi(optarg); break;
-        case 's': seed = strtoull(optarg, NULL, 10); break;
-        case 'd': FDL_CHECK(fdl_device_parse(optarg, &device)); break;
-        case 'f': dir = optarg; break;
-        default: return 2;
+        case 'e':
+            epochs = atoi(optarg);
+            break;
+        case 's':
+            seed = strtoull(optarg, NULL, 10);
+            break;
+        case 'd':
+            FDL_CHECK(fdl_device_parse(optarg, &device));
+            break;
+        case 'f':
+            dir = optarg;
+            break;
+        default:
+            return 2;
         }
     if (epochs < 1 || optind < argc || !dir) {
-        fprintf(stderr, "usage: mnist [--epochs N] [--seed N] [--device cpu|cuda] [--data DIR], N from 1\n"
-                        "the data: --data DIR, or FLODL_DATA in the environment, the folder that has mnist/\n");
+        fprintf(stderr,
+                "usage: mnist [--epochs N] [--seed N] [--device cpu|cuda] [--data DIR], N from 1\n"
+                "the data: --data DIR, or FLODL_DATA in the environment, the folder that has mnist/\n");
         return 2;
     }
 
@@ -80,8 +90,10 @@ int main(int argc, char **argv)
     for (int epoch = 0; epoch < epochs && status == FDL_OK; epoch++) {
         double start = fdl_now(), loss = 0;
         FDL_CHECK(fdl_monitor_begin(monitor, epoch));
-        FDL_BATCHES(b, train, epoch) {
-            fdl_tensor *l = fdl_cross_entropy(fdl_forward(model, fdl_data_named(b, "image")), fdl_data_named(b, "label"));
+        FDL_BATCHES(b, train, epoch)
+        {
+            fdl_tensor *l =
+                fdl_cross_entropy(fdl_forward(model, fdl_data_named(b, "image")), fdl_data_named(b, "label"));
             FDL_CHECK(fdl_sched_apply(rate, opt, step++));
             FDL_CHECK(fdl_optim_zero_grad(opt));
             FDL_CHECK(fdl_backward(l));
@@ -100,8 +112,9 @@ int main(int argc, char **argv)
             break;
         double seconds = fdl_now() - start;
         reached = accuracy(model, test);
-        status = fdl_monitor_log(monitor, epoch, seconds, .samples = batches * BATCH,
-                                 .metrics = FDL_METRICS({"loss", loss}, {"accuracy", reached}, {"lr", fdl_optim_lr(opt)}));
+        status = fdl_monitor_log(
+            monitor, epoch, seconds, .samples = batches * BATCH,
+            .metrics = FDL_METRICS({"loss", loss}, {"accuracy", reached}, {"lr", fdl_optim_lr(opt)}));
     }
     if (status != FDL_OK && status != FDL_E_CANCELLED)
         FDL_CHECK(status);

@@ -129,7 +129,7 @@ FDL_END_DECLS
 #define fdl_rrelu(...) fdl_rrelu_(__VA_ARGS__, .opts_ = 0)
 #define fdl_rrelu_(x, ...) fdl_rrelu_opt(x, &(fdl_rrelu_opts){__VA_ARGS__})
 #define fdl_gumbel_softmax(x, ...) fdl_gumbel_softmax_(x, __VA_ARGS__, .opts_ = 0)
-#define fdl_gumbel_softmax_(x, dim, ...)                                                                     \
+#define fdl_gumbel_softmax_(x, dim, ...) \
     fdl_gumbel_softmax_opt(x, dim, &(fdl_gumbel_softmax_opts){__VA_ARGS__})
 #endif
 

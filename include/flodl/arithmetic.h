@@ -60,8 +60,10 @@ typedef struct fdl_addcmul_opts {
     double value; /* default 1 */
 } fdl_addcmul_opts;
 /* torch.addcmul: x + value * a * b. torch.addcdiv: x + value * a / b; of integers: FDL_E_DTYPE. */
-FDL_API fdl_tensor *fdl_addcmul_opt(fdl_tensor *x, fdl_tensor *a, fdl_tensor *b, const fdl_addcmul_opts *opts);
-FDL_API fdl_tensor *fdl_addcdiv_opt(fdl_tensor *x, fdl_tensor *a, fdl_tensor *b, const fdl_addcmul_opts *opts);
+FDL_API fdl_tensor *fdl_addcmul_opt(fdl_tensor *x, fdl_tensor *a, fdl_tensor *b,
+                                    const fdl_addcmul_opts *opts);
+FDL_API fdl_tensor *fdl_addcdiv_opt(fdl_tensor *x, fdl_tensor *a, fdl_tensor *b,
+                                    const fdl_addcmul_opts *opts);
 
 /* ---- one operand, element by element: the shape of x ---------------------------------------------- */
 
@@ -155,10 +157,10 @@ FDL_END_DECLS
 #define FDL_PLACED_(x) (x)
 #endif
 #define FDL_EITHER_(name, a, b) FDL_EITHER_AS_(name, a, b, FDL_CAT(fdl_b_, __COUNTER__))
-#define FDL_EITHER_AS_(name, a, b, t)                                                                        \
-    FDL_PLACED_(__extension__({                                                                              \
-        __auto_type t = (b);                                                                                 \
-        _Generic(t, fdl_tensor *: name##_tensor, void *: name##_tensor, default: name##_scalar)((a), t);     \
+#define FDL_EITHER_AS_(name, a, b, t)                                                                       \
+    FDL_PLACED_(__extension__({                                                                             \
+        __auto_type t = (b);                                                                                \
+        _Generic(t, fdl_tensor * : name##_tensor, void * : name##_tensor, default : name##_scalar)((a), t); \
     }))
 #define fdl_add(a, b) FDL_EITHER_(fdl_add, a, b)
 #define fdl_sub(a, b) FDL_EITHER_(fdl_sub, a, b)

@@ -59,8 +59,8 @@ FDL_API void fdl_accum_free(fdl_accum *a);
 /* ---- checking a gradient ------------------------------------------------------------------------- */
 
 typedef struct fdl_gradcheck_report {
-    double worst;    /* the largest abs(analytic - numeric) / (atol + rtol * abs(numeric)); at most 1 passes */
-    int input;       /* where: which input, which element of it */
+    double worst; /* the largest abs(analytic - numeric) / (atol + rtol * abs(numeric)); at most 1 passes */
+    int input;    /* where: which input, which element of it */
     int64_t element;
     double analytic, numeric; /* both derivatives there */
 } fdl_gradcheck_report;

@@ -30,25 +30,25 @@ FDL_BEGIN_DECLS
 
 /* ---- status ---------------------------------------------------------------------------------- */
 
-#define FDL_STATUS_MAP(X)                                                                                    \
-    X(FDL_OK, 0, "success")                                                                                  \
-    X(FDL_E_ARG, 1, "an argument has a value that the call can't take")                                      \
-    X(FDL_E_NULL, 2, "an operand is NULL")                                                                   \
-    X(FDL_E_SHAPE, 3, "shapes don't fit")                                                                    \
-    X(FDL_E_RANGE, 4, "an index or a dim is outside its range")                                              \
-    X(FDL_E_DTYPE, 5, "a dtype doesn't fit")                                                                 \
-    X(FDL_E_DEVICE, 6, "a device is missing or devices are mixed")                                           \
-    X(FDL_E_OOM, 7, "memory ran out")                                                                        \
-    X(FDL_E_STATE, 8, "the call came at the wrong moment")                                                   \
-    X(FDL_E_IO, 9, "reading or writing failed")                                                              \
-    X(FDL_E_FORMAT, 10, "a file is damaged or of another format")                                            \
-    X(FDL_E_MISMATCH, 11, "file and model differ")                                                           \
-    X(FDL_E_UNSUPPORTED, 12, "this build can't do that")                                                     \
-    X(FDL_E_TIMEOUT, 13, "time ran out")                                                                     \
-    X(FDL_E_CANCELLED, 14, "the caller cancelled")                                                           \
-    X(FDL_E_NET, 15, "the network failed")                                                                   \
-    X(FDL_E_PEER, 16, "another process of the run failed")                                                   \
-    X(FDL_E_DESYNC, 17, "the processes of the run went different ways")                                      \
+#define FDL_STATUS_MAP(X)                                               \
+    X(FDL_OK, 0, "success")                                             \
+    X(FDL_E_ARG, 1, "an argument has a value that the call can't take") \
+    X(FDL_E_NULL, 2, "an operand is NULL")                              \
+    X(FDL_E_SHAPE, 3, "shapes don't fit")                               \
+    X(FDL_E_RANGE, 4, "an index or a dim is outside its range")         \
+    X(FDL_E_DTYPE, 5, "a dtype doesn't fit")                            \
+    X(FDL_E_DEVICE, 6, "a device is missing or devices are mixed")      \
+    X(FDL_E_OOM, 7, "memory ran out")                                   \
+    X(FDL_E_STATE, 8, "the call came at the wrong moment")              \
+    X(FDL_E_IO, 9, "reading or writing failed")                         \
+    X(FDL_E_FORMAT, 10, "a file is damaged or of another format")       \
+    X(FDL_E_MISMATCH, 11, "file and model differ")                      \
+    X(FDL_E_UNSUPPORTED, 12, "this build can't do that")                \
+    X(FDL_E_TIMEOUT, 13, "time ran out")                                \
+    X(FDL_E_CANCELLED, 14, "the caller cancelled")                      \
+    X(FDL_E_NET, 15, "the network failed")                              \
+    X(FDL_E_PEER, 16, "another process of the run failed")              \
+    X(FDL_E_DESYNC, 17, "the processes of the run went different ways") \
     X(FDL_E_TORCH, 18, "libtorch reported an error of its own")
 
 #define FDL_STATUS_ENUM_(name, value, text) name = value,
@@ -112,30 +112,30 @@ static inline void fdl_die_(const char *file, int line, const char *what)
 #ifndef __cplusplus
 /* For main: prints the last error with file and line to stderr and exits with 1. FDL_CHECK takes an fdl_status,
  * FDL_NEED a pointer or a condition. */
-#define FDL_CHECK(call)                                                                                      \
-    do {                                                                                                     \
-        fdl_status fdl_status_ = (call);                                                                     \
-        if (FDL_UNLIKELY(fdl_status_ != FDL_OK))                                                             \
-            fdl_die_(__FILE__, __LINE__, #call);                                                             \
+#define FDL_CHECK(call)                          \
+    do {                                         \
+        fdl_status fdl_status_ = (call);         \
+        if (FDL_UNLIKELY(fdl_status_ != FDL_OK)) \
+            fdl_die_(__FILE__, __LINE__, #call); \
     } while (0)
-#define FDL_NEED(condition)                                                                                  \
-    do {                                                                                                     \
-        _Static_assert(_Generic((condition), fdl_status: 0, default: 1),                                     \
-                       "FDL_NEED takes a pointer or a condition; an fdl_status goes to FDL_CHECK");          \
-        if (FDL_UNLIKELY(!(condition)))                                                                      \
-            fdl_die_(__FILE__, __LINE__, #condition);                                                        \
+#define FDL_NEED(condition)                                                                         \
+    do {                                                                                            \
+        _Static_assert(_Generic((condition), fdl_status : 0, default : 1),                          \
+                       "FDL_NEED takes a pointer or a condition; an fdl_status goes to FDL_CHECK"); \
+        if (FDL_UNLIKELY(!(condition)))                                                             \
+            fdl_die_(__FILE__, __LINE__, #condition);                                               \
     } while (0)
 /* For functions that return an fdl_status, or a pointer: hands the failure on. */
-#define FDL_TRY(call)                                                                                        \
-    do {                                                                                                     \
-        fdl_status fdl_status_ = (call);                                                                     \
-        if (FDL_UNLIKELY(fdl_status_ != FDL_OK))                                                             \
-            return fdl_status_;                                                                              \
+#define FDL_TRY(call)                            \
+    do {                                         \
+        fdl_status fdl_status_ = (call);         \
+        if (FDL_UNLIKELY(fdl_status_ != FDL_OK)) \
+            return fdl_status_;                  \
     } while (0)
-#define FDL_TRY_NULL(call)                                                                                   \
-    do {                                                                                                     \
-        if (FDL_UNLIKELY((call) != FDL_OK))                                                                  \
-            return NULL;                                                                                     \
+#define FDL_TRY_NULL(call)                  \
+    do {                                    \
+        if (FDL_UNLIKELY((call) != FDL_OK)) \
+            return NULL;                    \
     } while (0)
 #endif
 

@@ -23,8 +23,7 @@
 
 FDL_BEGIN_DECLS
 
-/* ---- a graph ---------------------------------------------------------------------------------------------
- */
+/* ---- a graph ------------------------------------------------------------------------------------------- */
 
 /* `fdl_flow(step, ...)`: the graph; owned (fdl_module_free). NULL when a step is, which keeps that step's
  * error, or when the steps don't fit together (FDL_E_ARG, FDL_E_STATE): the message has the step's position,
@@ -44,8 +43,7 @@ FDL_API fdl_status fdl_flow_add(fdl_flow_builder *b, fdl_module *step);
 /* The graph (owned), or NULL if a step failed. Frees the builder either way. */
 FDL_API fdl_module *fdl_flow_build(fdl_flow_builder *b);
 
-/* ---- steps
- * ------------------------------------------------------------------------------------------------- */
+/* ---- steps --------------------------------------------------------------------------------------------- */
 
 typedef struct fdl_flow_also_opts {
     int opts_;
@@ -75,8 +73,7 @@ typedef struct fdl_flow_loop_opts {
 /* body(body(...(x))): n runs with the same parameters, whose gradients add up. */
 FDL_API fdl_module *fdl_flow_loop_opt(fdl_module *body, const fdl_flow_loop_opts *opts);
 
-/* ---- names
- * ------------------------------------------------------------------------------------------------- */
+/* ---- names --------------------------------------------------------------------------------------------- */
 
 /* Names the value of the step before it. Unique in its graph; UTF-8 without "/", quotes and control
  * characters. The first tag of a module's node stands in front of its parameters' names: "hidden/weight". */

@@ -40,7 +40,8 @@ typedef enum fdl_reduce_kind {
     FDL_REDUCE_MIN
 } fdl_reduce_kind;
 /* torch.scatter_reduce with include_self. */
-FDL_API fdl_tensor *fdl_scatter_reduce(fdl_tensor *x, int dim, fdl_tensor *idx, fdl_tensor *src, fdl_reduce_kind how);
+FDL_API fdl_tensor *fdl_scatter_reduce(fdl_tensor *x, int dim, fdl_tensor *idx, fdl_tensor *src,
+                                       fdl_reduce_kind how);
 /* torch.index_add: a copy of x with slice src[k] added to slice idx[k] along dim. */
 FDL_API fdl_tensor *fdl_index_add(fdl_tensor *x, int dim, fdl_tensor *idx, fdl_tensor *src);
 /* x[i, j, ...]: one index tensor a dim, NULL for ":". Bool masks and int64; the indices broadcast. */
@@ -50,7 +51,8 @@ typedef struct fdl_index_put_opts {
     bool accumulate; /* add instead of replacing */
 } fdl_index_put_opts;
 /* A copy of x with x[i, j, ...] = v. */
-FDL_API fdl_tensor *fdl_index_put_opt(fdl_tensor *x, fdl_list indices, fdl_tensor *v, const fdl_index_put_opts *opts);
+FDL_API fdl_tensor *fdl_index_put_opt(fdl_tensor *x, fdl_list indices, fdl_tensor *v,
+                                      const fdl_index_put_opts *opts);
 typedef struct fdl_one_hot_opts {
     int opts_;
     fdl_dtype dtype; /* default int64 */
@@ -121,7 +123,7 @@ FDL_END_DECLS
 
 #ifndef __cplusplus
 #define fdl_index_put(x, indices, ...) fdl_index_put_(x, indices, __VA_ARGS__, .opts_ = 0)
-#define fdl_index_put_(x, indices, v, ...)                                                                   \
+#define fdl_index_put_(x, indices, v, ...) \
     fdl_index_put_opt(x, indices, v, &(fdl_index_put_opts){__VA_ARGS__})
 #define fdl_one_hot(x, ...) fdl_one_hot_(x, __VA_ARGS__, .opts_ = 0)
 #define fdl_one_hot_(x, classes, ...) fdl_one_hot_opt(x, classes, &(fdl_one_hot_opts){__VA_ARGS__})

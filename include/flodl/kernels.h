@@ -21,8 +21,9 @@ typedef struct fdl_k_adam_opts {
 } fdl_k_adam_opts;
 /* One Adam step for the whole list. steps: 1-element float32 each, on the parameters' device, advanced by the caller
  * before the call; lr: 1 element, on that device. Where libtorch has no such kernel: FDL_E_UNSUPPORTED or FDL_E_TORCH. */
-FDL_API fdl_status fdl_k_fused_adam_opt_(fdl_list params, fdl_list grads, fdl_list exp_avgs, fdl_list exp_avg_sqs,
-                                         fdl_list steps, fdl_tensor *lr, const fdl_k_adam_opts *opts);
+FDL_API fdl_status fdl_k_fused_adam_opt_(fdl_list params, fdl_list grads, fdl_list exp_avgs,
+                                         fdl_list exp_avg_sqs, fdl_list steps, fdl_tensor *lr,
+                                         const fdl_k_adam_opts *opts);
 
 typedef struct fdl_k_sgd_opts {
     int opts_;
@@ -32,27 +33,28 @@ typedef struct fdl_k_sgd_opts {
     fdl_tensor *grad_scale, *found_inf;
 } fdl_k_sgd_opts;
 /* One SGD step: torch._fused_sgd_. momentum_buffers: empty without momentum. */
-FDL_API fdl_status fdl_k_fused_sgd_opt_(fdl_list params, fdl_list grads, fdl_list momentum_buffers, fdl_tensor *lr,
-                                        const fdl_k_sgd_opts *opts);
+FDL_API fdl_status fdl_k_fused_sgd_opt_(fdl_list params, fdl_list grads, fdl_list momentum_buffers,
+                                        fdl_tensor *lr, const fdl_k_sgd_opts *opts);
 
 /* grads *= inv_scale, and found_inf = 1 where a value is not finite; both 1-element float32.
  * torch._amp_foreach_non_finite_check_and_unscale_. */
 FDL_API fdl_status fdl_k_amp_unscale_(fdl_list grads, fdl_tensor *found_inf, fdl_tensor *inv_scale);
 /* scale *= backoff after an overflow, *= growth after `interval` steps without. growth_tracker: 1-element int32.
  * torch._amp_update_scale_. */
-FDL_API fdl_status fdl_k_amp_update_scale_(fdl_tensor *scale, fdl_tensor *growth_tracker, fdl_tensor *found_inf,
-                                           double growth, double backoff, int64_t interval);
+FDL_API fdl_status fdl_k_amp_update_scale_(fdl_tensor *scale, fdl_tensor *growth_tracker,
+                                           fdl_tensor *found_inf, double growth, double backoff,
+                                           int64_t interval);
 
 FDL_END_DECLS
 
 #ifndef __cplusplus
-#define fdl_k_fused_adam_(params, grads, exp_avgs, exp_avg_sqs, steps, ...)                                  \
+#define fdl_k_fused_adam_(params, grads, exp_avgs, exp_avg_sqs, steps, ...) \
     fdl_k_fused_adam_a_(params, grads, exp_avgs, exp_avg_sqs, steps, __VA_ARGS__, .opts_ = 0)
-#define fdl_k_fused_adam_a_(params, grads, exp_avgs, exp_avg_sqs, steps, lr, ...)                            \
+#define fdl_k_fused_adam_a_(params, grads, exp_avgs, exp_avg_sqs, steps, lr, ...) \
     fdl_k_fused_adam_opt_(params, grads, exp_avgs, exp_avg_sqs, steps, lr, &(fdl_k_adam_opts){__VA_ARGS__})
-#define fdl_k_fused_sgd_(params, grads, momentum_buffers, ...)                                               \
+#define fdl_k_fused_sgd_(params, grads, momentum_buffers, ...) \
     fdl_k_fused_sgd_a_(params, grads, momentum_buffers, __VA_ARGS__, .opts_ = 0)
-#define fdl_k_fused_sgd_a_(params, grads, momentum_buffers, lr, ...)                                         \
+#define fdl_k_fused_sgd_a_(params, grads, momentum_buffers, lr, ...) \
     fdl_k_fused_sgd_opt_(params, grads, momentum_buffers, lr, &(fdl_k_sgd_opts){__VA_ARGS__})
 #endif
 

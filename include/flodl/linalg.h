@@ -32,7 +32,8 @@ typedef struct fdl_linear_opts {
 /* F.linear: x [*, in], w [out, in] -> [*, out]: x w^T + bias. */
 FDL_API fdl_tensor *fdl_linear_opt(fdl_tensor *x, fdl_tensor *w, const fdl_linear_opts *opts);
 /* F.bilinear: x1 [*, in1], x2 [*, in2], w [out, in1, in2] -> [*, out]. */
-FDL_API fdl_tensor *fdl_bilinear_opt(fdl_tensor *x1, fdl_tensor *x2, fdl_tensor *w, const fdl_linear_opts *opts);
+FDL_API fdl_tensor *fdl_bilinear_opt(fdl_tensor *x1, fdl_tensor *x2, fdl_tensor *w,
+                                     const fdl_linear_opts *opts);
 
 /* torch.einsum: fdl_einsum("bij,bjk->bik", FDL_LIST(a, b)). */
 FDL_API fdl_tensor *fdl_einsum(const char *equation, fdl_list operands);

@@ -32,7 +32,7 @@ FDL_API bool fdl_is_training(fdl_module *m);
 
 typedef struct fdl_module_to_opts {
     int opts_;
-    fdl_dtype dtype; /* floating parameters and buffers only */
+    fdl_dtype dtype;    /* floating parameters and buffers only */
     bool channels_last; /* 4-d and 5-d parameters */
 } fdl_module_to_opts;
 /* Moves and casts parameters (with their gradients) and buffers; they stay the same leaves, so optimizers stay valid. A
@@ -53,10 +53,10 @@ typedef struct fdl_params fdl_params;
 typedef struct fdl_parameters_opts {
     int opts_;
     const char *match; /* a glob over the names: "encoder.*" */
-    bool flat;         /* flat names instead: the node's tag or id, "/" and the bare leaf name, with an index where
+    bool flat; /* flat names instead: the node's tag or id, "/" and the bare leaf name, with an index where
                         * that is not unique */
-    bool transient;    /* buffers: those that are not saved, too */
-    bool every;        /* a shared one under each of its names, not under the first only */
+    bool transient; /* buffers: those that are not saved, too */
+    bool every;     /* a shared one under each of its names, not under the first only */
 } fdl_parameters_opts;
 /* Every parameter of the tree once, frozen ones included; a shared one under its first name. Scope. */
 FDL_API fdl_params *fdl_parameters_opt(fdl_module *m, const fdl_parameters_opts *opts);
@@ -111,7 +111,7 @@ typedef struct fdl_module_ops {
     /* Refs that it understands, in order of forward's inputs, NULL-ended; another one is refused when a flow is built.
      * NULL: any, by position (fdl_refs_at); fdl_forward calls its further inputs "1", "2", ... */
     const char *const *ref_names;
-    void (*free)(void *self);     /* what forward needed beside self; registered things are the library's */
+    void (*free)(void *self); /* what forward needed beside self; registered things are the library's */
 } fdl_module_ops;
 
 /* A module with ops (static, borrowed); owned. Children, parameters and buffers are registered with the calls below; what

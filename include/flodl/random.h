@@ -20,7 +20,8 @@ FDL_API fdl_tensor *fdl_randperm_opt(int64_t n, const fdl_tensor_opts *opts);
 /* torch.rand_like, ...: shape, dtype, device and memory format of x unless the options say otherwise. */
 FDL_API fdl_tensor *fdl_rand_like_opt(fdl_tensor *x, const fdl_tensor_opts *opts);
 FDL_API fdl_tensor *fdl_randn_like_opt(fdl_tensor *x, const fdl_tensor_opts *opts);
-FDL_API fdl_tensor *fdl_randint_like_opt(fdl_tensor *x, int64_t low, int64_t high, const fdl_tensor_opts *opts);
+FDL_API fdl_tensor *fdl_randint_like_opt(fdl_tensor *x, int64_t low, int64_t high,
+                                         const fdl_tensor_opts *opts);
 
 typedef struct fdl_draw_opts {
     int opts_;
@@ -80,8 +81,7 @@ FDL_END_DECLS
 #define fdl_randn_like(...) fdl_randn_like_(__VA_ARGS__, .opts_ = 0)
 #define fdl_randn_like_(x, ...) fdl_randn_like_opt(x, FDL_TENSOR_OPTS_(__VA_ARGS__))
 #define fdl_randint_like(x, low, ...) fdl_randint_like_(x, low, __VA_ARGS__, .opts_ = 0)
-#define fdl_randint_like_(x, low, high, ...)                                                                 \
-    fdl_randint_like_opt(x, low, high, FDL_TENSOR_OPTS_(__VA_ARGS__))
+#define fdl_randint_like_(x, low, high, ...) fdl_randint_like_opt(x, low, high, FDL_TENSOR_OPTS_(__VA_ARGS__))
 #define fdl_bernoulli(...) fdl_bernoulli_(__VA_ARGS__, .opts_ = 0)
 #define fdl_bernoulli_(p, ...) fdl_bernoulli_opt(p, &(fdl_draw_opts){__VA_ARGS__})
 #define fdl_multinomial(p, ...) fdl_multinomial_(p, __VA_ARGS__, .opts_ = 0)

@@ -29,7 +29,8 @@ typedef struct fdl_pick_opts {
 } fdl_pick_opts;
 typedef struct fdl_var_opts {
     int opts_;
-    fdl_opt_i64 correction; /* n - correction is the divisor; default 1 (Bessel), FDL_SOME(0) for a population */
+    fdl_opt_i64
+        correction; /* n - correction is the divisor; default 1 (Bessel), FDL_SOME(0) for a population */
 } fdl_var_opts;
 typedef struct fdl_var_dim_opts {
     int opts_;

@@ -70,8 +70,7 @@ typedef struct fdl_sched_one_cycle_opts {
  * OneCycleLR. */
 FDL_API fdl_sched *fdl_sched_one_cycle_opt(double max, int64_t total, const fdl_sched_one_cycle_opts *opts);
 
-/* ---- made of others
- * ---------------------------------------------------------------------------------------- */
+/* ---- made of others ------------------------------------------------------------------------------------ */
 
 /* Rises in n equal steps, target / n at step 0 and target at n - 1; from step n on inner, from its beginning.
  */
@@ -85,8 +84,7 @@ typedef struct fdl_scheds {
  * fewer than schedules, rising, the first at least 1. torch SequentialLR. */
 FDL_API fdl_sched *fdl_sched_sequence(fdl_scheds list, fdl_ints milestones);
 
-/* ---- by what is measured
- * ------------------------------------------------------------------------------------ */
+/* ---- by what is measured ------------------------------------------------------------------------------- */
 
 typedef enum fdl_plateau_mode { FDL_PLATEAU_MIN = 0, FDL_PLATEAU_MAX } fdl_plateau_mode;
 

@@ -106,16 +106,16 @@ static fdl_scope *const fdl_scope_here_ FDL_UNUSED = NULL;
 #define FDL_NO_SHADOW_END_ _Pragma("GCC diagnostic pop")
 
 /* The array beside the scope has a variable size, so that a jump into the block, past the opening, does not compile. */
-#define FDL_SCOPE                                                                                            \
-    FDL_NO_SHADOW_BEGIN_                                                                                     \
-    fdl_scope *const fdl_scope_outer_ = fdl_scope_here_;                                                     \
-    __attribute__((cleanup(fdl_scope_leave_))) fdl_scope *fdl_scope_here_ =                                  \
-        fdl_scope_open_in_(fdl_scope_outer_);                                                                \
-    FDL_UNUSED char(*fdl_scope_guard_)[1 + (fdl_scope_here_ != NULL)] = NULL;                                \
-    FDL_NO_SHADOW_END_                                                                                       \
+#define FDL_SCOPE                                                             \
+    FDL_NO_SHADOW_BEGIN_                                                      \
+    fdl_scope *const fdl_scope_outer_ = fdl_scope_here_;                      \
+    __attribute__((cleanup(fdl_scope_leave_))) fdl_scope *fdl_scope_here_ =   \
+        fdl_scope_open_in_(fdl_scope_outer_);                                 \
+    FDL_UNUSED char(*fdl_scope_guard_)[1 + (fdl_scope_here_ != NULL)] = NULL; \
+    FDL_NO_SHADOW_END_                                                        \
     _Static_assert(1, "takes the semicolon")
 
-#define FDL_MODE_(open)                                                                                      \
+#define FDL_MODE_(open) \
     FDL_UNUSED __attribute__((cleanup(fdl_mode_leave_))) fdl_mode FDL_CAT(fdl_mode_, __COUNTER__) = (open)
 #define FDL_NO_GRAD FDL_MODE_(fdl_no_grad_open())
 #define FDL_ENABLE_GRAD FDL_MODE_(fdl_enable_grad_open())

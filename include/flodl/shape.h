@@ -66,7 +66,12 @@ FDL_API fdl_tensor *fdl_diag_embed_opt(fdl_tensor *x, int d0, int d1, const fdl_
 FDL_API fdl_tensor *fdl_diag(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_diag_opt(fdl_tensor *x, const fdl_diagonal_opts *opts);
 
-typedef enum fdl_pad_mode { FDL_PAD_CONSTANT = 0, FDL_PAD_REFLECT, FDL_PAD_REPLICATE, FDL_PAD_CIRCULAR } fdl_pad_mode;
+typedef enum fdl_pad_mode {
+    FDL_PAD_CONSTANT = 0,
+    FDL_PAD_REFLECT,
+    FDL_PAD_REPLICATE,
+    FDL_PAD_CIRCULAR
+} fdl_pad_mode;
 typedef struct fdl_pad_opts {
     int opts_;
     fdl_pad_mode mode;

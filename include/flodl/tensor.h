@@ -16,7 +16,8 @@ typedef struct fdl_generator fdl_generator; /* random.h */
 
 typedef struct fdl_tensor_opts {
     int opts_;
-    fdl_dtype dtype;   /* default: float32, or what fdl_set_default_dtype said, unless the function says otherwise */
+    fdl_dtype
+        dtype; /* default: float32, or what fdl_set_default_dtype said, unless the function says otherwise */
     fdl_device device; /* default: the thread's default device */
     bool requires_grad;
     bool pin_memory; /* page-locked CPU memory; needs CUDA */
@@ -57,9 +58,9 @@ FDL_API fdl_tensor *fdl_from_bytes_opt(const void *data, size_t nbytes, fdl_dtyp
 
 typedef struct fdl_from_blob_opts {
     int opts_;
-    fdl_dtype dtype;              /* default float32 */
-    fdl_shape strides;            /* in elements; ndim 0: contiguous */
-    void (*release)(void *ctx);   /* called once, when the last reference dies, on whatever thread that is */
+    fdl_dtype dtype;            /* default float32 */
+    fdl_shape strides;          /* in elements; ndim 0: contiguous */
+    void (*release)(void *ctx); /* called once, when the last reference dies, on whatever thread that is */
     void *ctx;
 } fdl_from_blob_opts;
 /* torch.from_blob: a CPU tensor over the caller's memory, without a copy. */
@@ -204,17 +205,18 @@ FDL_END_DECLS
 #define fdl_from_bool(data, ...) fdl_from_bool_(data, __VA_ARGS__, .opts_ = 0)
 #define fdl_from_bool_(data, shape, ...) fdl_from_bool_opt(data, shape, FDL_TENSOR_OPTS_(__VA_ARGS__))
 #define fdl_from_bytes(data, nbytes, dtype, ...) fdl_from_bytes_(data, nbytes, dtype, __VA_ARGS__, .opts_ = 0)
-#define fdl_from_bytes_(data, nbytes, dtype, shape, ...)                                                     \
+#define fdl_from_bytes_(data, nbytes, dtype, shape, ...) \
     fdl_from_bytes_opt(data, nbytes, dtype, shape, FDL_TENSOR_OPTS_(__VA_ARGS__))
 #define fdl_from_blob(data, ...) fdl_from_blob_(data, __VA_ARGS__, .opts_ = 0)
 #define fdl_from_blob_(data, shape, ...) fdl_from_blob_opt(data, shape, &(fdl_from_blob_opts){__VA_ARGS__})
 /* A 1-d tensor from a literal list: float32, or int64. */
-#define fdl_vec(...)                                                                                         \
-    fdl_from_f64_opt((const double[]){__VA_ARGS__},                                                          \
-                     (fdl_shape){1, {(int64_t)(sizeof((double[]){__VA_ARGS__}) / sizeof(double))}},          \
+#define fdl_vec(...)                                                                                \
+    fdl_from_f64_opt((const double[]){__VA_ARGS__},                                                 \
+                     (fdl_shape){1, {(int64_t)(sizeof((double[]){__VA_ARGS__}) / sizeof(double))}}, \
                      &(fdl_tensor_opts){.dtype = FDL_FLOAT32})
-#define fdl_ivec(...)                                                                                        \
-    fdl_from_i64_opt((const int64_t[]){__VA_ARGS__}, (fdl_shape){1, {(int64_t)FDL_COUNT_INTS_(__VA_ARGS__)}}, \
+#define fdl_ivec(...)                                                         \
+    fdl_from_i64_opt((const int64_t[]){__VA_ARGS__},                          \
+                     (fdl_shape){1, {(int64_t)FDL_COUNT_INTS_(__VA_ARGS__)}}, \
                      &(fdl_tensor_opts){.opts_ = 0})
 #define fdl_allclose(a, ...) fdl_allclose_(a, __VA_ARGS__, .opts_ = 0)
 #define fdl_allclose_(a, b, ...) fdl_allclose_opt(a, b, &(fdl_allclose_opts){__VA_ARGS__})

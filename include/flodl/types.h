@@ -12,16 +12,16 @@ typedef struct fdl_tensor fdl_tensor;
 
 /* ---- dtype ------------------------------------------------------------------------------------- */
 
-#define FDL_DTYPE_MAP(X)                                                                                     \
-    X(FDL_FLOAT32, 1, "float32", 4, Float)                                                                   \
-    X(FDL_FLOAT64, 2, "float64", 8, Double)                                                                  \
-    X(FDL_FLOAT16, 3, "float16", 2, Half)                                                                    \
-    X(FDL_BFLOAT16, 4, "bfloat16", 2, BFloat16)                                                              \
-    X(FDL_INT8, 5, "int8", 1, Char)                                                                          \
-    X(FDL_UINT8, 6, "uint8", 1, Byte)                                                                        \
-    X(FDL_INT16, 7, "int16", 2, Short)                                                                       \
-    X(FDL_INT32, 8, "int32", 4, Int)                                                                         \
-    X(FDL_INT64, 9, "int64", 8, Long)                                                                        \
+#define FDL_DTYPE_MAP(X)                        \
+    X(FDL_FLOAT32, 1, "float32", 4, Float)      \
+    X(FDL_FLOAT64, 2, "float64", 8, Double)     \
+    X(FDL_FLOAT16, 3, "float16", 2, Half)       \
+    X(FDL_BFLOAT16, 4, "bfloat16", 2, BFloat16) \
+    X(FDL_INT8, 5, "int8", 1, Char)             \
+    X(FDL_UINT8, 6, "uint8", 1, Byte)           \
+    X(FDL_INT16, 7, "int16", 2, Short)          \
+    X(FDL_INT32, 8, "int32", 4, Int)            \
+    X(FDL_INT64, 9, "int64", 8, Long)           \
     X(FDL_BOOL, 10, "bool", 1, Bool)
 
 #define FDL_DTYPE_ENUM_(name, value, text, size, torch) name = value,

@@ -316,8 +316,7 @@ void fdl_data_epoch_end(fdl_iter *it)
     free(it);
 }
 
-/* ---- FDL_BATCHES ----------------------------------------------------------------------------------------
- */
+/* ---- FDL_BATCHES --------------------------------------------------------------------------------------- */
 
 fdl_data_cursor fdl_data_cursor_open_(fdl_loader *dl, int64_t epoch)
 {

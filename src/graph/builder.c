@@ -4,8 +4,7 @@
 
 #include <stdarg.h>
 
-/* ---- errors
- * ------------------------------------------------------------------------------------------------- */
+/* ---- errors -------------------------------------------------------------------------------------------- */
 
 fdl_status flow_fail(fdl_flow_builder *b, fdl_status status, const char *format, ...)
 {
@@ -18,8 +17,7 @@ fdl_status flow_fail(fdl_flow_builder *b, fdl_status status, const char *format,
                    : fdl_fail(status, "fdl_flow: %s", text);
 }
 
-/* ---- nodes and edges
- * ------------------------------------------------------------------------------------------ */
+/* ---- nodes and edges ----------------------------------------------------------------------------------- */
 
 int flow_node(fdl_flow_builder *b, const node_type *type, const char *kind, int inputs)
 {
@@ -68,8 +66,7 @@ int flow_module(fdl_flow_builder *b, fdl_module *m, int x)
     return x < 0 || flow_edge(b, x, node, 0) == FDL_OK ? node : -1;
 }
 
-/* ---- the stream
- * ------------------------------------------------------------------------------------------------- */
+/* ---- the stream ---------------------------------------------------------------------------------------- */
 
 /* The first node, which gets the graph's input. */
 static fdl_status enter(fdl_flow_builder *b, fdl_module *m)
@@ -146,8 +143,7 @@ fdl_status flow_add_module(fdl_flow_builder *b, fdl_module *m)
     return flow_target(b, node);
 }
 
-/* ---- adding steps
- * ------------------------------------------------------------------------------------------------ */
+/* ---- adding steps -------------------------------------------------------------------------------------- */
 
 fdl_flow_builder *fdl_flow_new(void)
 {

@@ -1,8 +1,7 @@
 /* What can be checked only when the whole flow is there. */
 #include "graph_private.h"
 
-/* ---- lists of names in messages
- * ------------------------------------------------------------------------------- */
+/* ---- lists of names in messages ------------------------------------------------------------------------ */
 
 typedef struct text {
     size_t used;
@@ -21,8 +20,7 @@ static const char *some(const text *t)
     return t->used ? t->at : "none";
 }
 
-/* ---- names that were used and never tagged
- * ---------------------------------------------------------------------- */
+/* ---- names that were used and never tagged ------------------------------------------------------------- */
 
 static fdl_status check_awaited(fdl_flow_builder *b)
 {
@@ -53,8 +51,7 @@ static fdl_status check_awaited(fdl_flow_builder *b)
                      later->name);
 }
 
-/* ---- refs against what a module says it takes
- * ---------------------------------------------------------------------- */
+/* ---- refs against what a module says it takes ---------------------------------------------------------- */
 
 static bool is_in(const char *name, int n, const char *const *names)
 {
@@ -111,8 +108,7 @@ static fdl_status check_node_refs(fdl_flow_builder *b, const graph_node *node)
     return status;
 }
 
-/* ---- labels of graphs inside
- * ------------------------------------------------------------------------------------------ */
+/* ---- labels of graphs inside --------------------------------------------------------------------------- */
 
 typedef struct labels {
     fdl_flow_builder *b;

@@ -1,8 +1,7 @@
 /* A graph as a module: its parts for walks and names, and what can be asked of it. */
 #include "graph_private.h"
 
-/* ---- the module
- * ---------------------------------------------------------------------------------------------- */
+/* ---- the module ---------------------------------------------------------------------------------------- */
 
 static int graph_parts(fdl_module *m)
 {
@@ -69,8 +68,7 @@ const char *node_title(const graph_node *node, char *buf, size_t size)
     return buf;
 }
 
-/* ---- asking
- * --------------------------------------------------------------------------------------------------- */
+/* ---- asking -------------------------------------------------------------------------------------------- */
 
 bool fdl_module_is_graph(fdl_module *m)
 {

@@ -10,8 +10,7 @@
 
 typedef struct graph graph;
 
-/* ---- memory that lives as long as a graph
- * ------------------------------------------------------------------ */
+/* ---- memory that lives as long as a graph -------------------------------------------------------------- */
 
 typedef struct arena {
     struct arena_block *first;
@@ -25,8 +24,7 @@ void arena_free(arena *a);
  * memory, with the error set and the array as it was. */
 void *grown(void *at, int n, int *room, size_t size);
 
-/* ---- names
- * --------------------------------------------------------------------------------------------------- */
+/* ---- names --------------------------------------------------------------------------------------------- */
 
 /* From names to numbers; the names are borrowed. */
 typedef struct name_map {
@@ -45,8 +43,7 @@ void name_free(name_map *map);
 /* NULL, or what is wrong with a tag, group, input, ref or label of this name. */
 const char *name_fault(const char *name);
 
-/* ---- a graph: what was built
- * ------------------------------------------------------------------------------------ */
+/* ---- a graph: what was built --------------------------------------------------------------------------- */
 
 typedef struct plan_node plan_node;
 
@@ -158,8 +155,7 @@ bool graph_may_change(const graph *g, const plan_node *p, int i);
 /* Writes "linear_3" or "linear_3 (#hidden)" to buf; returns buf. */
 const char *node_title(const graph_node *node, char *buf, size_t size);
 
-/* ---- the builder
- * --------------------------------------------------------------------------------------------- */
+/* ---- the builder --------------------------------------------------------------------------------------- */
 
 typedef struct awaited {
     const char *name; /* used, not tagged so far */

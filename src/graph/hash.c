@@ -30,8 +30,7 @@ static void put_port(sha256 *h, const graph_node *node, int port)
     }
 }
 
-/* ---- a node's parameters and buffers
- * --------------------------------------------------------------------------- */
+/* ---- a node's parameters and buffers ------------------------------------------------------------------- */
 
 typedef struct leaf {
     const char *name;
@@ -85,8 +84,7 @@ static fdl_status put_module(sha256 *h, const graph_node *node)
     return FDL_OK;
 }
 
-/* ---- the graph
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the graph ----------------------------------------------------------------------------------------- */
 
 static int by_tag(const void *a, const void *b)
 {

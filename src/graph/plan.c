@@ -94,8 +94,7 @@ static fdl_status find_order(arena *a, graph *g, int *order)
     return FDL_OK;
 }
 
-/* ---- slots
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- slots --------------------------------------------------------------------------------------------- */
 
 /* The port's place among the node's slots. A graph wants its further inputs in its own order. */
 static int slot_of_port(const graph_node *node, int port)

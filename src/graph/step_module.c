@@ -22,8 +22,7 @@ static fdl_tensor *run_module(graph *g, const plan_node *p)
 
 const node_type module_node = {.run = run_module};
 
-/* ---- also -------------------------------------------------------------------------------------------------
- */
+/* ---- also ---------------------------------------------------------------------------------------------- */
 
 typedef struct also {
     fdl_module *m, *skip;
@@ -76,8 +75,7 @@ fdl_module *fdl_flow_also_opt(fdl_module *m, const fdl_flow_also_opts *opts)
     return fdl_module_done(step);
 }
 
-/* ---- fork -------------------------------------------------------------------------------------------------
- */
+/* ---- fork ---------------------------------------------------------------------------------------------- */
 
 static fdl_status add_fork(fdl_flow_builder *b, fdl_module *step)
 {

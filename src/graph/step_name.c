@@ -1,8 +1,7 @@
 /* What names things: tag, tag_group, input, label; and using, which asks for what was named. */
 #include "graph_private.h"
 
-/* ---- steps that are a list of names
- * ---------------------------------------------------------------------------- */
+/* ---- steps that are a list of names -------------------------------------------------------------------- */
 
 typedef struct names {
     int n;
@@ -43,8 +42,7 @@ static fdl_module *names_step(const step_type *type, int n, const char *const *a
         .refusal = STEP_REFUSAL(function), .add = add_step                    \
     }
 
-/* ---- tags
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- tags ---------------------------------------------------------------------------------------------- */
 
 const char *flow_name(fdl_flow_builder *b, const char *what, const char *name)
 {
@@ -135,8 +133,7 @@ fdl_module *fdl_flow_tag_group(const char *name)
     return names_step(&group_type, 1, &name);
 }
 
-/* ---- inputs
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- inputs -------------------------------------------------------------------------------------------- */
 
 static fdl_tensor *run_input(graph *g, const plan_node *p)
 {
@@ -175,9 +172,7 @@ fdl_module *fdl_flow_input_of(int n, const char *const *at)
     return names_step(&input_type, n, at);
 }
 
-/* ---- using
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- using --------------------------------------------------------------------------------------------- */
 
 static bool takes_refs(const graph_node *node)
 {
@@ -272,9 +267,7 @@ fdl_module *fdl_flow_using_of(int n, const char *const *at)
     return names_step(&using_type, n, at);
 }
 
-/* ---- label
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- label --------------------------------------------------------------------------------------------- */
 
 static fdl_status add_label(fdl_flow_builder *b, fdl_module *step)
 {

@@ -3,8 +3,7 @@
 #include "flodl/inplace.h"
 #include "graph_private.h"
 
-/* ---- adding
- * ------------------------------------------------------------------------------------------------- */
+/* ---- adding -------------------------------------------------------------------------------------------- */
 
 static bool same_kind(fdl_tensor *a, fdl_tensor *b)
 {
@@ -77,8 +76,7 @@ static fdl_tensor *run_mean(graph *g, const plan_node *p)
 
 static const node_type mean_node = {.numbered = true, .bare = true, .run = run_mean};
 
-/* ---- split
- * --------------------------------------------------------------------------------------------------- */
+/* ---- split --------------------------------------------------------------------------------------------- */
 
 static fdl_status add_split(fdl_flow_builder *b, fdl_module *step)
 {
@@ -121,8 +119,7 @@ fdl_module *fdl_flow_split_of(int n, fdl_module *const *branches)
     return fdl_module_done(step);
 }
 
-/* ---- merge
- * --------------------------------------------------------------------------------------------------- */
+/* ---- merge --------------------------------------------------------------------------------------------- */
 
 typedef struct merge {
     fdl_merge_kind kind;

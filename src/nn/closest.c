@@ -24,8 +24,8 @@ static int distance(const char *a, const char *b)
     return row[m];
 }
 
-const char *closest_names(const char *name, int n, const char *(*at)(const void *list, int i), const void *list,
-                          char *buf, size_t size)
+const char *closest_names(const char *name, int n, const char *(*at)(const void *list, int i),
+                          const void *list, char *buf, size_t size)
 {
     enum { SHOWN = 3 };
     struct {
@@ -44,7 +44,7 @@ const char *closest_names(const char *name, int n, const char *(*at)(const void 
     size_t used = 0;
     buf[0] = 0;
     for (int k = 0; k < shown && used < size; k++)
-        used += (size_t)snprintf(buf + used, size - used, "%s%s%s", k ? ", " : " (closest: ", at(list, best[k].i),
-                                 k + 1 == shown ? ")" : "");
+        used += (size_t)snprintf(buf + used, size - used, "%s%s%s",
+                                 k ? ", " : " (closest: ", at(list, best[k].i), k + 1 == shown ? ")" : "");
     return buf;
 }

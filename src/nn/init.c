@@ -164,8 +164,7 @@ fdl_status fdl_init_bias_uniform(fdl_tensor *t, int64_t fan_in)
     return fdl_init_uniform(t, -bound, bound);
 }
 
-/* ---- the others ------------------------------------------------------------------------------------------
- */
+/* ---- the others ---------------------------------------------------------------------------------------- */
 
 /* v -= (v q^T) q, twice: what rounding leaves of q the first time goes the second time. */
 static fdl_status without(fdl_tensor *v, fdl_tensor *q)

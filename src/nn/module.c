@@ -39,7 +39,8 @@ fdl_module *fdl_module_new(const fdl_module_ops *ops)
     if (!ops->kind || !*ops->kind)
         return fdl_fail_null(FDL_E_ARG, "fdl_module_new: ops.kind is missing");
     if (!ops->forward && !ops->forward_named)
-        return fdl_fail_null(FDL_E_ARG, "fdl_module_new: %s has neither forward nor forward_named", ops->kind);
+        return fdl_fail_null(FDL_E_ARG, "fdl_module_new: %s has neither forward nor forward_named",
+                             ops->kind);
     return module_new_with(ops, NULL);
 }
 
@@ -129,7 +130,8 @@ fdl_status fdl_module_free(fdl_module *m)
         return fdl_fail(FDL_E_STATE, "fdl_module_free: this %s belongs to another module, which frees it",
                         fdl_module_kind(m));
     if (m->closed)
-        return fdl_fail(FDL_E_STATE, "fdl_module_free: this handle of a %s was freed already", fdl_module_kind(m));
+        return fdl_fail(FDL_E_STATE, "fdl_module_free: this handle of a %s was freed already",
+                        fdl_module_kind(m));
     module_release(m);
     return FDL_OK;
 }
@@ -139,7 +141,8 @@ fdl_status module_take(fdl_module *m, const char *by)
     if (!m)
         return fdl_null_operand(by, "module");
     if (m->owned || m->closed)
-        return fdl_fail(FDL_E_STATE, "%s: this %s %s; fdl_module_share makes another handle of the same module", by,
+        return fdl_fail(FDL_E_STATE,
+                        "%s: this %s %s; fdl_module_share makes another handle of the same module", by,
                         fdl_module_kind(m), m->owned ? "has an owner already" : "was freed");
     m->owned = true;
     return FDL_OK;
@@ -310,7 +313,8 @@ fdl_status fdl_module_share_param(fdl_module *m, const char *name, fdl_param *ot
     if (!fdl_shape_eq(fdl_shape_of(p->t), fdl_shape_of(other->t))) {
         char a[256], b[256];
         return fdl_fail(FDL_E_SHAPE, "fdl_module_share_param: %s of %s is %s, the other parameter %s", name,
-                        fdl_module_kind(m), fdl_describe(p->t, a, sizeof a), fdl_describe(other->t, b, sizeof b));
+                        fdl_module_kind(m), fdl_describe(p->t, a, sizeof a),
+                        fdl_describe(other->t, b, sizeof b));
     }
     return fdl_object_set(p->t, other->t);
 }
@@ -352,7 +356,8 @@ module_part module_part_at(fdl_module *m, int i)
     m = m->real;
     if (m->table && m->table->part)
         return m->table->part(m, i);
-    return (module_part){.module = m->children.at[i], .name = m->children.names[i], .flat = m->children.names[i]};
+    return (module_part){
+        .module = m->children.at[i], .name = m->children.names[i], .flat = m->children.names[i]};
 }
 
 int fdl_module_children(fdl_module *m)
@@ -410,8 +415,8 @@ fdl_tensor *module_run(fdl_module *m, int n, fdl_tensor *const *inputs)
         const char *const *names = ops->ref_names ? ops->ref_names : positions;
         int most = ops->forward_named ? 1 + count_names(names) : 1;
         if (n > most)
-            return fdl_fail_null(FDL_E_ARG, "%s takes %s%d input%s, got %d", ops->kind, most > 1 ? "up to " : "", most,
-                                 most > 1 ? "s" : "", n);
+            return fdl_fail_null(FDL_E_ARG, "%s takes %s%d input%s, got %d", ops->kind,
+                                 most > 1 ? "up to " : "", most, most > 1 ? "s" : "", n);
         fdl_refs refs = {.n = (size_t)n - 1, .names = names, .at = inputs + 1};
         y = ops->forward_named(m->self, inputs[0], &refs);
     }

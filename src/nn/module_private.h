@@ -76,7 +76,7 @@ module_part module_part_at(fdl_module *m, int i);
 uint64_t module_new_walk(void);
 
 /* Writes " (closest: a, b, c)" with the up to three of n names that are most like `name` to buf; returns buf. */
-const char *closest_names(const char *name, int n, const char *(*at)(const void *list, int i), const void *list,
-                          char *buf, size_t size);
+const char *closest_names(const char *name, int n, const char *(*at)(const void *list, int i),
+                          const void *list, char *buf, size_t size);
 
 #endif

@@ -210,8 +210,8 @@ static fdl_params *selected(const collection *c)
     return ps;
 }
 
-static fdl_params *collected(const char *function, fdl_module *m, const fdl_parameters_opts *opts, bool buffers,
-                             bool trainable_only)
+static fdl_params *collected(const char *function, fdl_module *m, const fdl_parameters_opts *opts,
+                             bool buffers, bool trainable_only)
 {
     if (!m) {
         fdl_null_operand(function, "m");
@@ -334,7 +334,8 @@ fdl_status fdl_state_key(const char *name, char *buf, size_t n)
     if (!name || !buf)
         return fdl_null_operand(__func__, name ? "buf" : "name");
     if (strlen(name) >= n)
-        return fdl_fail(FDL_E_ARG, "fdl_state_key: \"%.100s\" needs %zu bytes, got %zu", name, strlen(name) + 1, n);
+        return fdl_fail(FDL_E_ARG, "fdl_state_key: \"%.100s\" needs %zu bytes, got %zu", name,
+                        strlen(name) + 1, n);
     memcpy(buf, name, strlen(name) + 1);
     char *slash = strchr(buf, '/');
     if (slash)

@@ -152,10 +152,12 @@ fdl_status fdl_module_to_opt(fdl_module *m, fdl_device d, const fdl_module_to_op
     if (!opts)
         opts = &none;
     if (opts->dtype != FDL_DTYPE_DEFAULT && !fdl_dtype_is_floating(opts->dtype))
-        return fdl_fail(FDL_E_DTYPE, "fdl_module_to: parameters are floating, %s is not", fdl_dtype_name(opts->dtype));
+        return fdl_fail(FDL_E_DTYPE, "fdl_module_to: parameters are floating, %s is not",
+                        fdl_dtype_name(opts->dtype));
     if (d.type == FDL_DEVICE_TYPE_DEFAULT)
         d = fdl_default_device();
-    move mv = {.to = {.device = d, .dtype = opts->dtype, .channels_last = opts->channels_last}, .with_buffers = true};
+    move mv = {.to = {.device = d, .dtype = opts->dtype, .channels_last = opts->channels_last},
+               .with_buffers = true};
     FDL_TRY(run_move(m, &mv));
     return fdl_module_walk(m, tell_module, &d);
 }

@@ -307,8 +307,7 @@ fdl_status optim_schedule_momentum(fdl_optim *o, double v)
     return FDL_OK;
 }
 
-/* ---- looking inside
- * ------------------------------------------------------------------------------------------ */
+/* ---- looking inside ------------------------------------------------------------------------------------ */
 
 const char *fdl_optim_kind(const fdl_optim *o)
 {

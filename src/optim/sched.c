@@ -243,8 +243,7 @@ fdl_sched *fdl_sched_polynomial(double lr, int64_t n, double power)
     return make(&(fdl_sched){.lr = polynomial_lr, .rate = lr, .a = power, .n = n});
 }
 
-/* ---- one cycle
- * ----------------------------------------------------------------------------------------------- */
+/* ---- one cycle ----------------------------------------------------------------------------------------- */
 
 /* The leg of step t, and how far in it t is, 0 to 1. */
 static const leg *leg_at(const fdl_sched *s, int64_t t, double *part)
@@ -308,8 +307,7 @@ fdl_sched *fdl_sched_one_cycle_opt(double max, int64_t total, const fdl_sched_on
     return make(&s);
 }
 
-/* ---- made of others
- * ------------------------------------------------------------------------------------------ */
+/* ---- made of others ------------------------------------------------------------------------------------ */
 
 static double inner_momentum(const fdl_sched *inner, int64_t t)
 {

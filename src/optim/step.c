@@ -108,8 +108,7 @@ static optim_scalars *scalars_on(const optim_kind *kind, optim_group *g, fdl_dev
     return s;
 }
 
-/* ---- batches
- * ------------------------------------------------------------------------------------------------ */
+/* ---- batches ------------------------------------------------------------------------------------------- */
 
 static fdl_status run(const optim_kind *kind, const optim_batch *b, fdl_optim_impl impl)
 {

@@ -170,8 +170,8 @@ fdl_tensor *fdl_rrelu(fdl_tensor *x)
 fdl_tensor *fdl_rrelu_opt(fdl_tensor *x, const fdl_rrelu_opts *opts)
 {
     const fdl_rrelu_opts &o = or_default(opts);
-    return OP((x), at::rrelu(x->t, fdl_opt_double(o.lower, 1. / 8), fdl_opt_double(o.upper, 1. / 3), o.training,
-                             generator(o.generator)));
+    return OP((x), at::rrelu(x->t, fdl_opt_double(o.lower, 1. / 8), fdl_opt_double(o.upper, 1. / 3),
+                             o.training, generator(o.generator)));
 }
 
 fdl_tensor *fdl_softmax(fdl_tensor *x, int dim)

@@ -46,8 +46,8 @@ fdl_status fdl_backward_opt(fdl_tensor *loss, const fdl_backward_opts *opts)
         for (int i = 0; i < inputs.n; i++)
             if (!inputs.at[i]->t.is_leaf())
                 fail(FDL_E_ARG, "input %d is not a leaf", i);
-        torch::autograd::backward({loss->t}, {or_none(o.gradient)}, o.retain_graph || o.create_graph, o.create_graph,
-                                  vector_of(inputs));
+        torch::autograd::backward({loss->t}, {or_none(o.gradient)}, o.retain_graph || o.create_graph,
+                                  o.create_graph, vector_of(inputs));
     });
 }
 
@@ -164,7 +164,8 @@ fdl_list fdl_grad_of_opt(fdl_list outputs, fdl_list inputs, const fdl_grad_of_op
             fail(FDL_E_ARG, "%d outputs but %d grad_outputs", outputs.n, grad_outputs.n);
         std::vector<at::Tensor> gs = vector_of(grad_outputs);
         return torch::autograd::grad(vector_of(outputs), vector_of(inputs), gs,
-                                     o.retain_graph || o.create_graph ? std::optional<bool>(true) : std::nullopt,
+                                     o.retain_graph || o.create_graph ? std::optional<bool>(true)
+                                                                      : std::nullopt,
                                      o.create_graph, o.allow_unused);
     });
 }
@@ -245,13 +246,15 @@ fdl_status fdl_gradcheck_opt(fdl_tensor *(*f)(fdl_list in, void *ctx), fdl_list 
         if (!y.requires_grad())
             fail(FDL_E_STATE, "the function's result does not require grad");
         auto generator = at::detail::createCPUGenerator(42);
-        at::Tensor w = (at::rand(y.sizes(), generator, at::TensorOptions().dtype(y.scalar_type())) + 0.5).to(y.device());
+        at::Tensor w =
+            (at::rand(y.sizes(), generator, at::TensorOptions().dtype(y.scalar_type())) + 0.5).to(y.device());
 
         std::vector<at::Tensor> leaves;
         for (int i = 0; i < in.n; i++)
             if (in.at[i]->t.requires_grad())
                 leaves.push_back(in.at[i]->t);
-        std::vector<at::Tensor> analytic = torch::autograd::grad({(y * w).sum()}, leaves, {}, {}, false, true);
+        std::vector<at::Tensor> analytic =
+            torch::autograd::grad({(y * w).sum()}, leaves, {}, {}, false, true);
 
         fdl_gradcheck_report worst = {};
         worst.worst = -1;
@@ -283,7 +286,8 @@ fdl_status fdl_gradcheck_opt(fdl_tensor *(*f)(fdl_list in, void *ctx), fdl_list 
         if (o.report)
             *o.report = worst;
         if (worst.worst > 1)
-            fail(FDL_E_MISMATCH, "input %d, element %" PRId64 ": the gradient is %.10g, the difference quotient %.10g",
+            fail(FDL_E_MISMATCH,
+                 "input %d, element %" PRId64 ": the gradient is %.10g, the difference quotient %.10g",
                  worst.input, worst.element, worst.analytic, worst.numeric);
     });
 }

@@ -75,7 +75,8 @@ fdl_tensor *fdl_ge_scalar(fdl_tensor *x, double s)
 fdl_tensor *fdl_isclose_opt(fdl_tensor *a, fdl_tensor *b, const fdl_isclose_opts *opts)
 {
     const fdl_isclose_opts &o = or_default(opts);
-    return OP((a, b), at::isclose(a->t, b->t, fdl_opt_double(o.rtol, 1e-5), fdl_opt_double(o.atol, 1e-8), o.equal_nan));
+    return OP((a, b), at::isclose(a->t, b->t, fdl_opt_double(o.rtol, 1e-5), fdl_opt_double(o.atol, 1e-8),
+                                  o.equal_nan));
 }
 
 fdl_tensor *fdl_isin(fdl_tensor *x, fdl_tensor *set)

@@ -33,7 +33,10 @@ at::TensorOptions options(const fdl_tensor_opts *o, fdl_dtype otherwise)
     fdl_dtype dtype = o->dtype == FDL_DTYPE_DEFAULT ? otherwise : o->dtype;
     if (o->pin_memory && !at::hasCUDA())
         fail(FDL_E_DEVICE, "page-locked memory needs a libtorch with CUDA");
-    return at::TensorOptions().dtype(scalar_type(dtype)).device(device(o->device)).pinned_memory(o->pin_memory);
+    return at::TensorOptions()
+        .dtype(scalar_type(dtype))
+        .device(device(o->device))
+        .pinned_memory(o->pin_memory);
 }
 
 at::Tensor finished(at::Tensor t, const fdl_tensor_opts *o)
@@ -196,7 +199,8 @@ fdl_tensor *fdl_from_bytes_opt(const void *data, size_t nbytes, fdl_dtype dtype,
         extents(shape);
         size_t want = (size_t)fdl_shape_numel(shape) * c10::elementSize(type);
         if (nbytes != want)
-            fail(FDL_E_SHAPE, "the shape needs %zu bytes of %s, got %zu", want, fdl_dtype_name(dtype_of(type)), nbytes);
+            fail(FDL_E_SHAPE, "the shape needs %zu bytes of %s, got %zu", want,
+                 fdl_dtype_name(dtype_of(type)), nbytes);
         return copied(data, shape, type, opts);
     });
 }

@@ -60,7 +60,8 @@ int64_t no_stat(int i)
 #define STAT(i, what, peak) no_stat(i)
 #endif
 
-template <class F> fdl_status measure(const char *function, int64_t *n, F &&f)
+template <class F>
+fdl_status measure(const char *function, int64_t *n, F &&f)
 {
     return run(function, "()", pack(), [&] {
         if (!n)

@@ -23,7 +23,8 @@ namespace
 {
 
 /* Whether there is anything to do. */
-template <class... Lists> bool some(fdl_list a, Lists... others)
+template <class... Lists>
+bool some(fdl_list a, Lists... others)
 {
     [[maybe_unused]] auto same = [&](fdl_list b) {
         if (b.n != a.n)
@@ -194,7 +195,8 @@ fdl_list fdl_foreach_neg(fdl_list a)
 fdl_list fdl_foreach_add(fdl_list a, fdl_list b, double alpha)
 {
     return OP_DO((a, b), {
-        return some(a, b) ? at::_foreach_add(tensors(a), tensors(b), scalar(alpha)) : std::vector<at::Tensor>();
+        return some(a, b) ? at::_foreach_add(tensors(a), tensors(b), scalar(alpha))
+                          : std::vector<at::Tensor>();
     });
 }
 

@@ -533,7 +533,9 @@ fdl_tensor *fdl_adopt(fdl_tensor *x)
         return nullptr;
     }
     if (x->state == handle_state::object) {
-        fdl_fail(FDL_E_STATE, "fdl_adopt: a parameter or buffer belongs to its module; fdl_keep makes a handle of its own");
+        fdl_fail(
+            FDL_E_STATE,
+            "fdl_adopt: a parameter or buffer belongs to its module; fdl_keep makes a handle of its own");
         return nullptr;
     }
     if (x->state == handle_state::kept) {

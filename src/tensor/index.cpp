@@ -107,8 +107,8 @@ fdl_tensor *fdl_narrow_scatter(fdl_tensor *x, fdl_tensor *src, int dim, int64_t 
         int64_t extent = x->t.size(dim);
         int64_t from = start < 0 ? start + extent : start;
         if (from < 0 || n > extent || from > extent - n)
-            fail(FDL_E_RANGE, "%lld elements from %lld are outside the extent %lld", (long long)n, (long long)start,
-                 (long long)extent);
+            fail(FDL_E_RANGE, "%lld elements from %lld are outside the extent %lld", (long long)n,
+                 (long long)start, (long long)extent);
         return at::slice_scatter(x->t, src->t, dim, from, from + n);
     });
 }

@@ -36,7 +36,8 @@ struct fdl_tensor {
     const char *file = nullptr;
 };
 
-namespace flodl {
+namespace flodl
+{
 
 /* ---- handles (handle.cpp) ---- */
 
@@ -100,7 +101,7 @@ class tensors
 
 /* ---- types (types.cpp) ---- */
 
-at::ScalarType scalar_type(fdl_dtype d);              /* the thread's default for FDL_DTYPE_DEFAULT */
+at::ScalarType scalar_type(fdl_dtype d);                      /* the thread's default for FDL_DTYPE_DEFAULT */
 std::optional<at::ScalarType> maybe_scalar_type(fdl_dtype d); /* nullopt for FDL_DTYPE_DEFAULT */
 fdl_dtype dtype_of(at::ScalarType s);
 at::Device device(fdl_device d); /* the thread's default for all zero; throws when it isn't there */
@@ -131,9 +132,15 @@ struct operand {
     enum { tensor, optional, list } kind;
     fdl_tensor *x;
     fdl_list l;
-    operand(fdl_tensor *t) : kind(tensor), x(t), l{} {}
-    operand(option t) : kind(optional), x(t.x), l{} {}
-    operand(const fdl_list &t) : kind(list), x(nullptr), l(t) {}
+    operand(fdl_tensor *t) : kind(tensor), x(t), l{}
+    {
+    }
+    operand(option t) : kind(optional), x(t.x), l{}
+    {
+    }
+    operand(const fdl_list &t) : kind(list), x(nullptr), l(t)
+    {
+    }
 };
 /* In a catch block: makes the exception the thread's error, "fdl_matmul([2, 3] float32 cpu, ...): ...". */
 fdl_status caught(const char *function, const operand *operands, int n) noexcept;
@@ -151,7 +158,8 @@ inline bool good(option o)
 inline bool good(const fdl_list &l)
 {
     if (!l.at && l.n == 0)
-        return fdl_error_pending() == FDL_OK; /* an empty list is judged by the operation; a failed one is not */
+        return fdl_error_pending() ==
+               FDL_OK; /* an empty list is judged by the operation; a failed one is not */
     for (int i = 0; i < l.n; i++)
         if (!l.at || !good(l.at[i]))
             return false;
@@ -161,7 +169,8 @@ inline bool good(const fdl_list &l)
 /* ---- options and results ---- */
 
 /* The caller's options, or all defaults. */
-template <class O> inline const O &or_default(const O *opts)
+template <class O>
+inline const O &or_default(const O *opts)
 {
     static const O none = {};
     return opts ? *opts : none;
@@ -190,7 +199,8 @@ class result
 };
 
 /* What a wrapper returns for the value of its expression. */
-template <class V> struct result_of {
+template <class V>
+struct result_of {
     static V from(V &&v)
     {
         return std::move(v);
@@ -200,7 +210,8 @@ template <class V> struct result_of {
         return V();
     }
 };
-template <> struct result_of<at::Tensor> {
+template <>
+struct result_of<at::Tensor> {
     static fdl_tensor *from(at::Tensor &&t)
     {
         return make(std::move(t));
@@ -210,7 +221,8 @@ template <> struct result_of<at::Tensor> {
         return nullptr;
     }
 };
-template <> struct result_of<std::vector<at::Tensor>> {
+template <>
+struct result_of<std::vector<at::Tensor>> {
     static fdl_list from(std::vector<at::Tensor> &&ts)
     {
         return make(std::move(ts));
@@ -221,7 +233,8 @@ template <> struct result_of<std::vector<at::Tensor>> {
     }
 };
 
-template <class... Operands> inline std::tuple<Operands...> pack(Operands... x)
+template <class... Operands>
+inline std::tuple<Operands...> pack(Operands... x)
 {
     return {x...};
 }
@@ -259,20 +272,19 @@ inline auto run(const char *function, const char *names, std::tuple<Operands...>
 } // namespace flodl
 
 /* OP((operands), expression), and OP_DO((operands), { statements; return value; }). */
-#define OP(operands, ...)                                                                                    \
-    flodl::run(__func__, #operands, flodl::pack operands, [&]() { return __VA_ARGS__; })
+#define OP(operands, ...) flodl::run(__func__, #operands, flodl::pack operands, [&]() { return __VA_ARGS__; })
 #define OP_DO(operands, ...) flodl::run(__func__, #operands, flodl::pack operands, [&]() __VA_ARGS__)
 
 /* The whole wrapper of an operation that takes one tensor, or two. */
-#define UNARY(name, op)                                                                                      \
-    fdl_tensor *name(fdl_tensor *x)                                                                          \
-    {                                                                                                        \
-        return OP((x), op(x->t));                                                                            \
+#define UNARY(name, op)             \
+    fdl_tensor *name(fdl_tensor *x) \
+    {                               \
+        return OP((x), op(x->t));   \
     }
-#define BINARY(name, op)                                                                                     \
-    fdl_tensor *name(fdl_tensor *a, fdl_tensor *b)                                                           \
-    {                                                                                                        \
-        return OP((a, b), op(a->t, b->t));                                                                   \
+#define BINARY(name, op)                           \
+    fdl_tensor *name(fdl_tensor *a, fdl_tensor *b) \
+    {                                              \
+        return OP((a, b), op(a->t, b->t));         \
     }
 
 #endif

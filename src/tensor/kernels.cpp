@@ -46,18 +46,18 @@ fdl_status fdl_k_fused_adam_opt_(fdl_list params, fdl_list grads, fdl_list exp_a
         double beta1 = fdl_opt_double(o.beta1, 0.9), beta2 = fdl_opt_double(o.beta2, 0.999);
         double eps = fdl_opt_double(o.eps, 1e-8), decay = fdl_opt_double(o.weight_decay, 0);
         auto kernel = [&](auto &&fused) {
-            fused(tensors(params), tensors(grads), tensors(exp_avgs), tensors(exp_avg_sqs), tensors(max_exp_avg_sqs),
-                  tensors(steps));
+            fused(tensors(params), tensors(grads), tensors(exp_avgs), tensors(exp_avg_sqs),
+                  tensors(max_exp_avg_sqs), tensors(steps));
         };
         if (o.decoupled)
             kernel([&](auto &&...lists) {
-                at::_fused_adamw_(lists..., lr->t, beta1, beta2, decay, eps, o.amsgrad, o.maximize, maybe(o.grad_scale),
-                                  maybe(o.found_inf));
+                at::_fused_adamw_(lists..., lr->t, beta1, beta2, decay, eps, o.amsgrad, o.maximize,
+                                  maybe(o.grad_scale), maybe(o.found_inf));
             });
         else
             kernel([&](auto &&...lists) {
-                at::_fused_adam_(lists..., lr->t, beta1, beta2, decay, eps, o.amsgrad, o.maximize, maybe(o.grad_scale),
-                                 maybe(o.found_inf));
+                at::_fused_adam_(lists..., lr->t, beta1, beta2, decay, eps, o.amsgrad, o.maximize,
+                                 maybe(o.grad_scale), maybe(o.found_inf));
             });
     });
 }
@@ -75,8 +75,9 @@ fdl_status fdl_k_fused_sgd_opt_(fdl_list params, fdl_list grads, fdl_list moment
         one_element(lr, "lr");
         if (params.n)
             at::_fused_sgd_(tensors(params), tensors(grads), tensors(momentum_buffers),
-                            fdl_opt_double(o.weight_decay, 0), momentum, lr->t, fdl_opt_double(o.dampening, 0),
-                            o.nesterov, o.maximize, o.first_step, maybe(o.grad_scale), maybe(o.found_inf));
+                            fdl_opt_double(o.weight_decay, 0), momentum, lr->t,
+                            fdl_opt_double(o.dampening, 0), o.nesterov, o.maximize, o.first_step,
+                            maybe(o.grad_scale), maybe(o.found_inf));
     });
 }
 
@@ -90,8 +91,8 @@ fdl_status fdl_k_amp_unscale_(fdl_list grads, fdl_tensor *found_inf, fdl_tensor 
     });
 }
 
-fdl_status fdl_k_amp_update_scale_(fdl_tensor *scale, fdl_tensor *growth_tracker, fdl_tensor *found_inf, double growth,
-                                   double backoff, int64_t interval)
+fdl_status fdl_k_amp_update_scale_(fdl_tensor *scale, fdl_tensor *growth_tracker, fdl_tensor *found_inf,
+                                   double growth, double backoff, int64_t interval)
 {
     return OP_DO((scale, growth_tracker, found_inf), {
         one_element(scale, "scale");

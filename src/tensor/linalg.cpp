@@ -34,15 +34,15 @@ fdl_tensor *fdl_mv(fdl_tensor *a, fdl_tensor *x)
 fdl_tensor *fdl_addmm_opt(fdl_tensor *x, fdl_tensor *a, fdl_tensor *b, const fdl_addmm_opts *opts)
 {
     const fdl_addmm_opts &o = or_default(opts);
-    return OP((x, a, b),
-              at::addmm(x->t, a->t, b->t, scalar(fdl_opt_double(o.beta, 1)), scalar(fdl_opt_double(o.alpha, 1))));
+    return OP((x, a, b), at::addmm(x->t, a->t, b->t, scalar(fdl_opt_double(o.beta, 1)),
+                                   scalar(fdl_opt_double(o.alpha, 1))));
 }
 
 fdl_tensor *fdl_baddbmm_opt(fdl_tensor *x, fdl_tensor *a, fdl_tensor *b, const fdl_addmm_opts *opts)
 {
     const fdl_addmm_opts &o = or_default(opts);
-    return OP((x, a, b),
-              at::baddbmm(x->t, a->t, b->t, scalar(fdl_opt_double(o.beta, 1)), scalar(fdl_opt_double(o.alpha, 1))));
+    return OP((x, a, b), at::baddbmm(x->t, a->t, b->t, scalar(fdl_opt_double(o.beta, 1)),
+                                     scalar(fdl_opt_double(o.alpha, 1))));
 }
 
 fdl_tensor *fdl_linear_opt(fdl_tensor *x, fdl_tensor *w, const fdl_linear_opts *opts)

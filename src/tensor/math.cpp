@@ -117,8 +117,9 @@ fdl_tensor *fdl_nan_to_num_opt(fdl_tensor *x, const fdl_nan_to_num_opts *opts)
 {
     const fdl_nan_to_num_opts &o = or_default(opts);
     auto given = [](double option) {
-        return fdl_opt_double(option, 0) == fdl_opt_double(option, 1) ? std::optional<double>(fdl_opt_double(option, 0))
-                                                                      : std::nullopt;
+        return fdl_opt_double(option, 0) == fdl_opt_double(option, 1)
+                   ? std::optional<double>(fdl_opt_double(option, 0))
+                   : std::nullopt;
     };
     return OP((x), at::nan_to_num(x->t, given(o.nan), given(o.posinf), given(o.neginf)));
 }

@@ -66,7 +66,8 @@ fdl_tensor *fdl_randint_opt(int64_t low, int64_t high, fdl_shape shape, const fd
 {
     return OP_DO((), {
         ordered(low, high);
-        return finished(at::randint(low, high, extents(shape), drawn_from(opts), options(opts, FDL_INT64)), opts);
+        return finished(at::randint(low, high, extents(shape), drawn_from(opts), options(opts, FDL_INT64)),
+                        opts);
     });
 }
 
@@ -117,8 +118,8 @@ fdl_tensor *fdl_multinomial_opt(fdl_tensor *p, int64_t n, const fdl_multinomial_
         if (!o.replacement && p->t.numel()) { /* libtorch would draw what has no weight */
             int64_t fewest = at::gt(p->t, 0).sum(-1).min().item<int64_t>();
             if (fewest < n)
-                fail(FDL_E_ARG, "%lld draws without replacement, but only %lld weights are not 0", (long long)n,
-                     (long long)fewest);
+                fail(FDL_E_ARG, "%lld draws without replacement, but only %lld weights are not 0",
+                     (long long)n, (long long)fewest);
         }
         return y;
     });
@@ -134,7 +135,9 @@ fdl_status fdl_manual_seed(uint64_t seed)
 fdl_status fdl_cuda_manual_seed_all(uint64_t seed)
 {
     return OP_DO((), {
-        int count = at::hasCUDA() ? (int)at::globalContext().getAcceleratorHooksInterface(at::kCUDA).deviceCount() : 0;
+        int count = at::hasCUDA()
+                        ? (int)at::globalContext().getAcceleratorHooksInterface(at::kCUDA).deviceCount()
+                        : 0;
         for (int i = 0; i < count; i++) {
             at::Generator g = at::globalContext().defaultGenerator(device(fdl_device_cuda(i)));
             std::lock_guard<std::mutex> hold(g.mutex());

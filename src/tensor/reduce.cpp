@@ -54,7 +54,8 @@ at::OptionalIntArrayRef some(const fdl_shape &dims)
     return dims.ndim ? at::OptionalIntArrayRef(ints(dims)) : std::nullopt;
 }
 
-template <class Opts> std::optional<at::Scalar> correction(const Opts &o)
+template <class Opts>
+std::optional<at::Scalar> correction(const Opts &o)
 {
     return at::Scalar(fdl_opt_int(o.correction, 1));
 }

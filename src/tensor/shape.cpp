@@ -110,7 +110,8 @@ fdl_tensor *fdl_unsqueeze_many(fdl_tensor *x, fdl_shape dims)
         at::Tensor y = x->t;
         for (int64_t dim : ints(sorted)) {
             if (dim < 0 || dim > y.dim())
-                fail(FDL_E_RANGE, "Dimension out of range (%lld in a result of %lld dims)", (long long)dim, (long long)n);
+                fail(FDL_E_RANGE, "Dimension out of range (%lld in a result of %lld dims)", (long long)dim,
+                     (long long)n);
             y = at::unsqueeze(y, dim);
         }
         return y;
@@ -208,7 +209,8 @@ fdl_tensor *fdl_pad_opt(fdl_tensor *x, fdl_shape pads, const fdl_pad_opts *opts)
         if ((unsigned)o.mode > FDL_PAD_CIRCULAR)
             fail(FDL_E_ARG, "%d is no padding mode", (int)o.mode);
         double value = fdl_opt_double(o.value, 0);
-        return at::pad(x->t, ints(pads), modes[o.mode], value == 0 ? std::nullopt : std::optional<double>(value));
+        return at::pad(x->t, ints(pads), modes[o.mode],
+                       value == 0 ? std::nullopt : std::optional<double>(value));
     });
 }
 
@@ -293,10 +295,12 @@ fdl_list fdl_meshgrid_opt(fdl_list list, const fdl_meshgrid_opts *opts)
 
 fdl_tensor *fdl_tril_indices(int64_t rows, int64_t cols, int64_t offset)
 {
-    return OP((), at::tril_indices(rows, cols, offset, at::TensorOptions().dtype(at::kLong).device(device({}))));
+    return OP((),
+              at::tril_indices(rows, cols, offset, at::TensorOptions().dtype(at::kLong).device(device({}))));
 }
 
 fdl_tensor *fdl_triu_indices(int64_t rows, int64_t cols, int64_t offset)
 {
-    return OP((), at::triu_indices(rows, cols, offset, at::TensorOptions().dtype(at::kLong).device(device({}))));
+    return OP((),
+              at::triu_indices(rows, cols, offset, at::TensorOptions().dtype(at::kLong).device(device({}))));
 }

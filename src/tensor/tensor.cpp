@@ -22,7 +22,8 @@ namespace
 {
 
 /* The questions: no handle is made, so no exception is thrown, and a bad operand gives `otherwise`. */
-template <class V, class F> V ask(const char *function, fdl_tensor *x, V otherwise, F &&f) noexcept
+template <class V, class F>
+V ask(const char *function, fdl_tensor *x, V otherwise, F &&f) noexcept
 {
     if (FDL_LIKELY(good(x)))
         return f(x->t);
@@ -58,7 +59,8 @@ fdl_shape fdl_shape_of(fdl_tensor *x)
     return ask(__func__, x, bad, [&](const at::Tensor &t) {
         fdl_shape s = {};
         if (t.dim() > FDL_MAX_DIMS) {
-            fdl_fail(FDL_E_SHAPE, "fdl_shape_of: %d dims; a shape has at most %d", (int)t.dim(), FDL_MAX_DIMS);
+            fdl_fail(FDL_E_SHAPE, "fdl_shape_of: %d dims; a shape has at most %d", (int)t.dim(),
+                     FDL_MAX_DIMS);
             return bad;
         }
         s.ndim = (int)t.dim();
@@ -96,7 +98,8 @@ int64_t fdl_numel(fdl_tensor *x)
 
 int64_t fdl_nbytes(fdl_tensor *x)
 {
-    return ask(__func__, x, (int64_t)-1, [](const at::Tensor &t) { return t.numel() * (int64_t)t.itemsize(); });
+    return ask(__func__, x, (int64_t)-1,
+               [](const at::Tensor &t) { return t.numel() * (int64_t)t.itemsize(); });
 }
 
 fdl_dtype fdl_dtype_of(fdl_tensor *x)
@@ -148,7 +151,8 @@ char *fdl_describe(fdl_tensor *x, char *buf, size_t n)
         fdl_dtype dtype = dtype_of(t.scalar_type());
         char device[FDL_DEVICE_NAME_SIZE];
         add("] %s %s%s", dtype == FDL_DTYPE_DEFAULT ? c10::toString(t.scalar_type()) : fdl_dtype_name(dtype),
-            t.device().is_cpu() || t.is_cuda() ? fdl_device_name(device_of(t.device()), device) : "other device",
+            t.device().is_cpu() || t.is_cuda() ? fdl_device_name(device_of(t.device()), device)
+                                               : "other device",
             t.requires_grad() ? " requires_grad" : "");
         return buf;
     });
@@ -223,7 +227,8 @@ at::Scalar one_element(fdl_tensor *x)
     return x->t.item();
 }
 
-template <class V> fdl_status read_back(const char *function, fdl_tensor *x, V *out, int64_t n, at::ScalarType type)
+template <class V>
+fdl_status read_back(const char *function, fdl_tensor *x, V *out, int64_t n, at::ScalarType type)
 {
     return run(function, "(x)", pack(x), [&] {
         if (n != x->t.numel())
@@ -323,15 +328,16 @@ bool fdl_all_finite(fdl_tensor *x)
 
 bool fdl_same(fdl_tensor *a, fdl_tensor *b)
 {
-    return OP((a, b),
-              a->t.scalar_type() == b->t.scalar_type() && a->t.sizes() == b->t.sizes() && at::equal(a->t, b->t));
+    return OP((a, b), a->t.scalar_type() == b->t.scalar_type() && a->t.sizes() == b->t.sizes() &&
+                          at::equal(a->t, b->t));
 }
 
 bool fdl_allclose_opt(fdl_tensor *a, fdl_tensor *b, const fdl_allclose_opts *opts)
 {
     static const fdl_allclose_opts none = {};
     const fdl_allclose_opts &o = opts ? *opts : none;
-    return OP((a, b), at::allclose(a->t, b->t, fdl_opt_double(o.rtol, 1e-5), fdl_opt_double(o.atol, 1e-8), o.equal_nan));
+    return OP((a, b), at::allclose(a->t, b->t, fdl_opt_double(o.rtol, 1e-5), fdl_opt_double(o.atol, 1e-8),
+                                   o.equal_nan));
 }
 
 fdl_list fdl_batches(fdl_tensor *x, int64_t n)

@@ -18,10 +18,9 @@ struct row {
     int size;
     at::ScalarType torch;
 };
-const row dtypes[] = {
-    {"default dtype", 0, at::ScalarType::Undefined},
+const row dtypes[] = {{"default dtype", 0, at::ScalarType::Undefined},
 #define ROW(name, value, text, size, torch) {text, size, at::ScalarType::torch},
-    FDL_DTYPE_MAP(ROW)
+                      FDL_DTYPE_MAP(ROW)
 #undef ROW
 };
 constexpr int dtype_count = sizeof dtypes / sizeof *dtypes;
@@ -84,7 +83,8 @@ at::Device device(fdl_device d)
     char name[FDL_DEVICE_NAME_SIZE];
     if (d.type != FDL_DEVICE_TYPE_CUDA || d.index < 0)
         fail(FDL_E_DEVICE, "%s is no device", fdl_device_name(d, name));
-    int count = at::hasCUDA() ? (int)at::globalContext().getAcceleratorHooksInterface(at::kCUDA).deviceCount() : 0;
+    int count =
+        at::hasCUDA() ? (int)at::globalContext().getAcceleratorHooksInterface(at::kCUDA).deviceCount() : 0;
     if (d.index >= count)
         fail(FDL_E_DEVICE, "%s: %s%d CUDA device%s", fdl_device_name(d, name),
              at::hasCUDA() ? "this machine has " : "this libtorch has no CUDA; there are ", count,

@@ -83,8 +83,7 @@ static fdl_status contents_of(contents *c, fdl_module *m)
     return add_items(c, b, fdl_buffers(m, .flat = true), every_b);
 }
 
-/* ---- saving
- * ------------------------------------------------------------------------------------------------ */
+/* ---- saving -------------------------------------------------------------------------------------------- */
 
 static fdl_status put_meta(json_t *to, const char *key, const char *value)
 {
@@ -212,8 +211,7 @@ fdl_status fdl_ckpt_save_opt(fdl_module *m, const char *path, const fdl_ckpt_sav
     return status;
 }
 
-/* ---- loading: which entry is whose
- * ------------------------------------------------------------------------- */
+/* ---- loading: which entry is whose --------------------------------------------------------------------- */
 
 enum { LOADED, MISSING, SKIPPED, CAST, MISMATCHED, LISTS };
 static const char *const list_names[] = {"loaded", "missing", "skipped", "cast", "mismatched"};
@@ -322,8 +320,7 @@ static fdl_status match(load *l)
     return FDL_OK;
 }
 
-/* ---- loading: whether it may be
- * ----------------------------------------------------------------------------- */
+/* ---- loading: whether it may be ------------------------------------------------------------------------ */
 
 static char *shape_text(fdl_shape s, char *buf, size_t n)
 {
@@ -410,8 +407,7 @@ static fdl_status run(load *l, fdl_module *m)
     return status;
 }
 
-/* ---- the report
- * ---------------------------------------------------------------------------------------------- */
+/* ---- the report ---------------------------------------------------------------------------------------- */
 
 static fdl_status report(const load *l, fdl_load_report *r)
 {

@@ -208,8 +208,7 @@ static fdl_status truncated(const st_file *f, uint64_t need, uint64_t have)
                     last ? ", it ends before entry \"" : "", last ? last : "", last ? "\" does" : "");
 }
 
-/* ---- plain and compressed files
- * ----------------------------------------------------------------------------- */
+/* ---- plain and compressed files ------------------------------------------------------------------------ */
 
 static fdl_status open_plain(st_file *f, uint64_t size)
 {

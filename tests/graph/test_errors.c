@@ -282,8 +282,7 @@ static void the_builder_keeps_its_first_error(void **state)
     assert_int_equal(alive, 0);
 }
 
-/* ---- forward
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- forward ------------------------------------------------------------------------------------------- */
 
 static void errors_in_forward_name_their_node(void **state)
 {

@@ -12,8 +12,7 @@ static fdl_tensor *leaf(fdl_tensor *x)
     return x;
 }
 
-/* ---- chains
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- chains -------------------------------------------------------------------------------------------- */
 
 static void a_chain_of_modules(void **state)
 {
@@ -110,8 +109,7 @@ static void a_fork_sends_gradients_into_the_trunk(void **state)
     fdl_module_free(g);
 }
 
-/* ---- split and merge
- * -------------------------------------------------------------------------------------------- */
+/* ---- split and merge ----------------------------------------------------------------------------------- */
 
 static void split_and_merge(void **state)
 {
@@ -190,8 +188,7 @@ static void a_group_names_the_branches(void **state)
     fdl_module_free(g);
 }
 
-/* ---- inputs and refs
- * ---------------------------------------------------------------------------------------------- */
+/* ---- inputs and refs ----------------------------------------------------------------------------------- */
 
 static void further_inputs_come_in_order_of_declaration(void **state)
 {
@@ -260,9 +257,7 @@ static void names_that_a_module_declares_come_in_any_order(void **state)
     fdl_module_free(g);
 }
 
-/* ---- loops
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- loops --------------------------------------------------------------------------------------------- */
 
 static void counted_loops(void **state)
 {
@@ -328,8 +323,7 @@ static void a_loop_resets_its_body_first(void **state)
     fdl_module_free(g);
 }
 
-/* ---- graphs in graphs
- * ------------------------------------------------------------------------------------------------ */
+/* ---- graphs in graphs ---------------------------------------------------------------------------------- */
 
 static void graphs_nest(void **state)
 {
@@ -384,9 +378,7 @@ static void a_shared_module_may_stand_at_several_places(void **state)
     fdl_module_free(g);
 }
 
-/* ---- building
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- building ------------------------------------------------------------------------------------------ */
 
 static fdl_module *tower_by_hand(void)
 {

@@ -2,8 +2,7 @@
  * mode; steps in any order, where each flow is a graph or an error and nothing is left behind. */
 #include "graph/modules.h"
 
-/* ---- random numbers: the same everywhere
- * ---------------------------------------------------------------------------- */
+/* ---- random numbers: the same everywhere --------------------------------------------------------------- */
 
 static uint64_t seed;
 
@@ -13,8 +12,7 @@ static int below(int n)
     return (int)((seed >> 33) % (uint64_t)n);
 }
 
-/* ---- valid flows: what was built, to be computed again
- * ---------------------------------------------------------------- */
+/* ---- valid flows: what was built, to be computed again ------------------------------------------------- */
 
 enum { MAX_STEPS = 24, MAX_REFS = 3, MAX_BRANCHES = 4 };
 
@@ -251,8 +249,7 @@ static void valid_flows_compute_what_they_say(void **state)
     assert_int_equal(done, 150);
 }
 
-/* ---- any steps in any order
- * --------------------------------------------------------------------------------------------- */
+/* ---- any steps in any order ---------------------------------------------------------------------------- */
 
 static int alive;
 

@@ -71,8 +71,7 @@ static void names_of_loops_and_nested_graphs(void **state)
     fdl_module_free(g);
 }
 
-/* ---- the hash
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- the hash ------------------------------------------------------------------------------------------ */
 
 static void check_hash_(fdl_module *g, const char *want, const char *file, int line)
 {

@@ -5,13 +5,13 @@
 
 static int failures;
 
-#define HOLDS(condition)                                                                                     \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            std::printf("%s:%d: %s does not hold: %s\n", __FILE__, __LINE__, #condition,                     \
-                        fdl_last_error()->message);                                                          \
-            failures++;                                                                                      \
-        }                                                                                                    \
+#define HOLDS(condition)                                                                 \
+    do {                                                                                 \
+        if (!(condition)) {                                                              \
+            std::printf("%s:%d: %s does not hold: %s\n", __FILE__, __LINE__, #condition, \
+                        fdl_last_error()->message);                                      \
+            failures++;                                                                  \
+        }                                                                                \
     } while (0)
 
 static void a_training_step_lowers_the_loss()
@@ -28,7 +28,8 @@ static void a_training_step_lowers_the_loss()
     for (int i = 0; i < 100; i++) {
         fdl_scope *scope = fdl_scope_open();
         fdl_tensor *x = fdl_from_f32_opt(data, shape, nullptr);
-        fdl_tensor *loss = fdl_mse_loss_opt(fdl_forward_of(model, 1, &x), fdl_ones_opt(target, nullptr), nullptr);
+        fdl_tensor *loss =
+            fdl_mse_loss_opt(fdl_forward_of(model, 1, &x), fdl_ones_opt(target, nullptr), nullptr);
         HOLDS(fdl_backward_opt(loss, nullptr) == FDL_OK);
         HOLDS(fdl_optim_step(opt) == FDL_OK);
         HOLDS(fdl_optim_zero_grad_opt(opt, nullptr) == FDL_OK);

@@ -94,8 +94,8 @@ static void expect(fdl_status status, const char *text)
 {
     const fdl_error *e = fdl_last_error();
     if (e->status != status || !strstr(e->message, text))
-        fail_msg("expected %s with \"%s\", got %s: %s", fdl_status_name(status), text, fdl_status_name(e->status),
-                 e->message);
+        fail_msg("expected %s with \"%s\", got %s: %s", fdl_status_name(status), text,
+                 fdl_status_name(e->status), e->message);
     fdl_clear_error();
 }
 

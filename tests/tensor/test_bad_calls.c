@@ -56,22 +56,36 @@ static int one_of(int n)
 
 static fdl_tensor *a_tensor(void)
 {
-    fdl_dtype any[] = {FDL_FLOAT32, FDL_FLOAT64, FDL_FLOAT16, FDL_BFLOAT16, FDL_INT64, FDL_INT32, FDL_UINT8, FDL_BOOL};
+    fdl_dtype any[] = {FDL_FLOAT32, FDL_FLOAT64, FDL_FLOAT16, FDL_BFLOAT16,
+                       FDL_INT64,   FDL_INT32,   FDL_UINT8,   FDL_BOOL};
     fdl_dtype dtype = any[one_of(8)];
     switch (one_of(14)) {
-    case 0: return NULL;
-    case 1: return fdl_ones(FDL_SCALAR, .dtype = dtype);
-    case 2: return fdl_zeros(FDL_SHAPE(0), .dtype = dtype);
-    case 3: return fdl_zeros(FDL_SHAPE(2, 0, 3), .dtype = dtype);
-    case 4: return fdl_ones(FDL_SHAPE(3), .dtype = dtype);
-    case 5: return fdl_ones(FDL_SHAPE(2, 3), .dtype = dtype);
-    case 6: return fdl_transpose(fdl_ones(FDL_SHAPE(2, 3)), 0, 1);
-    case 7: return fdl_ones(FDL_SHAPE(2, 3, 4), .dtype = dtype);
-    case 8: return fdl_randn(FDL_SHAPE(2, 3, 4, 4));
-    case 9: return fdl_ones(FDL_SHAPE(1, 2, 3, 2, 2), .dtype = dtype);
-    case 10: return fdl_full(FDL_SHAPE(2), 1e30, .dtype = FDL_FLOAT64);
-    case 11: return fdl_ones(FDL_SHAPE(2, 3), .requires_grad = true);
-    case 12: return fdl_expand(fdl_ones(FDL_SHAPE(1, 3)), FDL_SHAPE(2, 3));
+    case 0:
+        return NULL;
+    case 1:
+        return fdl_ones(FDL_SCALAR, .dtype = dtype);
+    case 2:
+        return fdl_zeros(FDL_SHAPE(0), .dtype = dtype);
+    case 3:
+        return fdl_zeros(FDL_SHAPE(2, 0, 3), .dtype = dtype);
+    case 4:
+        return fdl_ones(FDL_SHAPE(3), .dtype = dtype);
+    case 5:
+        return fdl_ones(FDL_SHAPE(2, 3), .dtype = dtype);
+    case 6:
+        return fdl_transpose(fdl_ones(FDL_SHAPE(2, 3)), 0, 1);
+    case 7:
+        return fdl_ones(FDL_SHAPE(2, 3, 4), .dtype = dtype);
+    case 8:
+        return fdl_randn(FDL_SHAPE(2, 3, 4, 4));
+    case 9:
+        return fdl_ones(FDL_SHAPE(1, 2, 3, 2, 2), .dtype = dtype);
+    case 10:
+        return fdl_full(FDL_SHAPE(2), 1e30, .dtype = FDL_FLOAT64);
+    case 11:
+        return fdl_ones(FDL_SHAPE(2, 3), .requires_grad = true);
+    case 12:
+        return fdl_expand(fdl_ones(FDL_SHAPE(1, 3)), FDL_SHAPE(2, 3));
     default: {
         fdl_tensor *freed = fdl_ones(FDL_SHAPE(2));
         fdl_drop(freed);
@@ -138,16 +152,17 @@ static fdl_shape a_shape(void)
 
 /* ---- the calls ------------------------------------------------------------------------------------------- */
 
-#define BEGIN_(name)                                                                                         \
-    {                                                                                                        \
-        FDL_SCOPE;                                                                                           \
-        calling = #name;                                                                                     \
+#define BEGIN_(name)     \
+    {                    \
+        FDL_SCOPE;       \
+        calling = #name; \
         fdl_clear_error();
 #define END_ }
 
 /* What may succeed, or give NULL without an error, on nothing at all. */
 static const char *const harmless[] = {
-    "fdl_scope_close", "fdl_scope_reset", "fdl_free", "fdl_mode_close", "fdl_module_free", "fdl_grad", "fdl_escape_list", NULL};
+    "fdl_scope_close", "fdl_scope_reset", "fdl_free",        "fdl_mode_close",
+    "fdl_module_free", "fdl_grad",        "fdl_escape_list", NULL};
 
 static bool is_harmless(const char *name)
 {
@@ -170,8 +185,8 @@ static void check_failed(const char *name, bool failed, bool has_operand)
 }
 
 #define CHECK_status(name, call) check_failed(#name, (call) != FDL_OK, true);
-#define CHECK_pointer(name, call)                                                                            \
-    const void *result = (call);                                                                             \
+#define CHECK_pointer(name, call) \
+    const void *result = (call);  \
     (void)result;
 #define CHECK_list(name, call) check_failed(#name, (call).at == NULL, true);
 #define CHECK_value(name, call) (void)(call);
@@ -201,16 +216,16 @@ static void anything_gives_a_status(void **state)
 #define DREW_list(call) ((call).at != NULL)
 #define DREW_value(call) ((void)(call), false)
 #define DREW_none(call) ((call), false)
-#define ANYTHING(name, kind, call)                                                                           \
-    for (draw = 0; draw < 60; draw++)                                                                        \
-        BEGIN_(name)                                                                                         \
-    dice = fdl_rng_seed((uint64_t)draw * 7919 + sizeof #name);                                               \
-    fdl_status drawn = FDL_OK;                                                                               \
-    (void)drawn;                                                                                             \
-    if (DREW_##kind(call))                                                                                   \
-        successes++;                                                                                         \
-    else                                                                                                     \
-        failures++;                                                                                          \
+#define ANYTHING(name, kind, call)                             \
+    for (draw = 0; draw < 60; draw++)                          \
+        BEGIN_(name)                                           \
+    dice = fdl_rng_seed((uint64_t)draw * 7919 + sizeof #name); \
+    fdl_status drawn = FDL_OK;                                 \
+    (void)drawn;                                               \
+    if (DREW_##kind(call))                                     \
+        successes++;                                           \
+    else                                                       \
+        failures++;                                            \
     END_
 #include "bad_calls.inc"
 #undef NOTHING

@@ -17,8 +17,9 @@ static void an_error_has_text_and_place(void **state)
     assert_null(fdl_matmul(a, b));
     const fdl_error *e = fdl_last_error();
     assert_int_equal(e->status, FDL_E_SHAPE);
-    assert_string_equal(e->message, "fdl_matmul([2, 3] float32 cpu, [2, 3] float32 cpu): mat1 and mat2 shapes cannot be "
-                                    "multiplied (2x3 and 2x3); the inner sizes must agree");
+    assert_string_equal(e->message,
+                        "fdl_matmul([2, 3] float32 cpu, [2, 3] float32 cpu): mat1 and mat2 shapes cannot be "
+                        "multiplied (2x3 and 2x3); the inner sizes must agree");
     assert_non_null(strstr(e->file, "test_error.c"));
     assert_int_equal(e->line, line);
     fdl_clear_error();
@@ -150,9 +151,9 @@ static void a_long_message_is_cut_not_lost(void **state)
 static void every_status_has_a_name_and_a_text(void **state)
 {
     (void)state;
-#define HAS(status, value, text)                                                                             \
-    assert_int_equal(status, value);                                                                         \
-    assert_string_equal(fdl_status_name(status), #status);                                                   \
+#define HAS(status, value, text)                           \
+    assert_int_equal(status, value);                       \
+    assert_string_equal(fdl_status_name(status), #status); \
     assert_string_equal(fdl_status_text(status), text);
     FDL_STATUS_MAP(HAS)
     assert_string_equal(fdl_status_name((fdl_status)99), "FDL_E_?");

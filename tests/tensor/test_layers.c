@@ -6,8 +6,7 @@
 #include <math.h>
 #include <sys/resource.h>
 
-/* ---- the cases -------------------------------------------------------------------------------------------
- */
+/* ---- the cases ----------------------------------------------------------------------------------------- */
 
 #define V(...) fdl_double(fdl_vec(__VA_ARGS__))
 #define A fdl_list_at(in, 0)
@@ -161,8 +160,7 @@ static void gradients_are_differences(void **state)
 #undef F
 #undef G
 
-/* ---- known values
- * ------------------------------------------------------------------------------------------ */
+/* ---- known values -------------------------------------------------------------------------------------- */
 
 static void check_near_(fdl_tensor *x, double want, double within, const char *call, int line)
 {
@@ -470,8 +468,7 @@ static void layers_refuse(void **state)
     check_error(FDL_E_ARG, ".scale");
 }
 
-/* ---- options that the dice give --------------------------------------------------------------------------
- */
+/* ---- options that the dice give ------------------------------------------------------------------------ */
 
 static fdl_rng dice;
 

@@ -148,8 +148,7 @@ static fdl_module *one(fdl_shape shape, double value, fdl_dtype dtype)
     return m;
 }
 
-/* ---- round trips
- * --------------------------------------------------------------------------------------------- */
+/* ---- round trips --------------------------------------------------------------------------------------- */
 
 static void round_trip(void **state)
 {
@@ -267,8 +266,7 @@ static void compressed(void **state)
     fdl_module_free(ones);
 }
 
-/* ---- what fits and what doesn't
- * -------------------------------------------------------------------------------- */
+/* ---- what fits and what doesn't ------------------------------------------------------------------------ */
 
 static fdl_module *pair(const char *first, const char *second, fdl_shape shape, double value)
 {
@@ -477,8 +475,7 @@ static void printed(void **state)
     fdl_module_free(bc);
 }
 
-/* ---- damage
- * -------------------------------------------------------------------------------------------------- */
+/* ---- damage -------------------------------------------------------------------------------------------- */
 
 /* Writes a file of this header, padded by spaces to `padded` bytes if that is larger, and data bytes behind
  * it. */
@@ -659,8 +656,7 @@ static void mutations(void **state)
     fdl_module_free(m);
 }
 
-/* ---- writing that fails
- * ---------------------------------------------------------------------------------------- */
+/* ---- writing that fails -------------------------------------------------------------------------------- */
 
 static void full_disk(void **state)
 {

@@ -14,8 +14,9 @@ static int need_project(const fdl_ctx *ctx)
     bool there = ctx->root && file_exists(presets);
     free(presets);
     return there ? FDL_DONE
-                 : say_error(FDL_MISSING, "no project here: no CMakePresets.json beside a CMakeLists.txt in this folder "
-                                          "or above");
+                 : say_error(FDL_MISSING,
+                             "no project here: no CMakePresets.json beside a CMakeLists.txt in this folder "
+                             "or above");
 }
 
 /* Whether the build folder was configured with this libtorch. */
@@ -106,7 +107,8 @@ static char *test_target(const fdl_ctx *ctx, const char *name)
     const char *dot = strchr(name, '.');
     if (!dot || strcspn(name, "*[]()^$|\\+?/") != strlen(name))
         return NULL;
-    char *source = text_format("%s/tests/%.*s/test_%s.c", ctx->root ? ctx->root : "", (int)(dot - name), name, dot + 1);
+    char *source =
+        text_format("%s/tests/%.*s/test_%s.c", ctx->root ? ctx->root : "", (int)(dot - name), name, dot + 1);
     char *target = file_exists(source) ? text_format("test_%.*s_%s", (int)(dot - name), name, dot + 1) : NULL;
     free(source);
     return target;
@@ -136,7 +138,8 @@ int cmd_test(const fdl_ctx *ctx, int argc, char **argv)
     char *folder = text_format("%s/build/%s", ctx->root, preset);
     char *jobs = text_format("%ld", sysconf(_SC_NPROCESSORS_ONLN));
     words line = {0};
-    const char *first[] = {"ctest", "--test-dir", folder, "--output-on-failure", "--no-tests=error", "-j", jobs};
+    const char *first[] = {"ctest", "--test-dir", folder, "--output-on-failure", "--no-tests=error",
+                           "-j",    jobs};
     for (size_t k = 0; k < sizeof first / sizeof *first; k++)
         words_add(&line, first[k]);
     if (filter) {

@@ -8,12 +8,12 @@
 /* Exit codes: a promise to scripts. */
 enum {
     FDL_DONE = 0,
-    FDL_FAILED = 1,    /* the operation failed */
-    FDL_USAGE = 2,     /* unknown command or flag, missing value */
-    FDL_MISSING = 3,   /* something the operation needs isn't there */
-    FDL_DIFFERS = 4,   /* verification failed */
-    FDL_NETWORK = 5,   /* nothing reachable, or the server said no */
-    FDL_LOCKED = 6,    /* locked by another fdl */
+    FDL_FAILED = 1,  /* the operation failed */
+    FDL_USAGE = 2,   /* unknown command or flag, missing value */
+    FDL_MISSING = 3, /* something the operation needs isn't there */
+    FDL_DIFFERS = 4, /* verification failed */
+    FDL_NETWORK = 5, /* nothing reachable, or the server said no */
+    FDL_LOCKED = 6,  /* locked by another fdl */
     FDL_INTERRUPTED = 130
 };
 

@@ -28,7 +28,8 @@ int torch_find(const fdl_ctx *ctx, const char *check, torch_found *out)
     words_add(&argv, script);
     char *answer;
     int code = proc_capture(argv.at, &answer);
-    for (char *save, *line = answer ? strtok_r(answer, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save)) {
+    for (char *save, *line = answer ? strtok_r(answer, "\n", &save) : NULL; line;
+         line = strtok_r(NULL, "\n", &save)) {
         char *value = strchr(line, '\t');
         if (!value || !value[1])
             continue;

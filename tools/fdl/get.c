@@ -29,7 +29,8 @@ bool torch_gpu_present(void)
 /* The interpreter that has pip, or NULL. */
 static const char *python_with_pip(void)
 {
-    const char *named = getenv("FLODL_PYTHON"), *choices[] = {named && *named ? named : "python3", "/usr/bin/python3"};
+    const char *named = getenv("FLODL_PYTHON"),
+               *choices[] = {named && *named ? named : "python3", "/usr/bin/python3"};
     for (int i = 0; i < 2; i++) {
         char *out;
         char *argv[] = {"sh", "-c", "exec \"$0\" -m pip --version 2>/dev/null", (char *)choices[i], NULL};
@@ -132,7 +133,8 @@ static char *installed(const fdl_ctx *ctx, const char *folder, const char *versi
         for (size_t i = 0; i < found.gl_pathc && !name; i++) {
             char *has = arch_value(found.gl_pathv[i], "torch");
             torch_found check = {0};
-            if (has && strcmp(has, version) == 0 && torch_find(ctx, found.gl_pathv[i], &check) == 0 && check.dir)
+            if (has && strcmp(has, version) == 0 && torch_find(ctx, found.gl_pathv[i], &check) == 0 &&
+                check.dir)
                 name = text_copy(found.gl_pathv[i] + strlen(folder) + 1);
             torch_found_free(&check);
             free(has);
@@ -182,7 +184,8 @@ static int finish(const fdl_ctx *ctx, const char *staged, json_t *got, bool cuda
             while (line > needs && line[-1] != '\n')
                 line--;
             line += strspn(line, " \t");
-            code = say_error(FDL_DIFFERS, "what was downloaded can't be loaded: %.*s", (int)strcspn(line, "\n"), line);
+            code = say_error(FDL_DIFFERS, "what was downloaded can't be loaded: %.*s",
+                             (int)strcspn(line, "\n"), line);
         }
         free(needs);
         free(library);
@@ -201,9 +204,10 @@ static int finish(const fdl_ctx *ctx, const char *staged, json_t *got, bool cuda
         strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
         const char *url = json_string_value(json_object_get(got, "url"));
         char *path = text_format("%s/.arch", staged);
-        char *text = text_format("torch=%s\ncuda=%s\nsource=wheel\nvariant=%s\nurl=%s\nsha256=%s\ninstalled=%s\n",
-                                 check.version, cuda ? check.cuda : "none", *variant, url ? url : "",
-                                 json_string_value(json_object_get(got, "sha256")), when);
+        char *text =
+            text_format("torch=%s\ncuda=%s\nsource=wheel\nvariant=%s\nurl=%s\nsha256=%s\ninstalled=%s\n",
+                        check.version, cuda ? check.cuda : "none", *variant, url ? url : "",
+                        json_string_value(json_object_get(got, "sha256")), when);
         if (file_replace(path, text) != 0)
             code = say_error(FDL_FAILED, "can't write %s: %s", path, strerror(errno));
         free(path);
@@ -216,7 +220,8 @@ static int finish(const fdl_ctx *ctx, const char *staged, json_t *got, bool cuda
 /* Puts the staged tree in the variant's place, the old one first aside, then away. */
 static int put_in_place(const char *folder, const char *staged, const char *variant)
 {
-    char *place = text_format("%s/precompiled/%s", folder, variant), *parent = text_format("%s/precompiled", folder);
+    char *place = text_format("%s/precompiled/%s", folder, variant),
+         *parent = text_format("%s/precompiled", folder);
     char *old = text_format("%s/.staging/old.%s", folder, variant);
     int fd = open(staged, O_RDONLY | O_DIRECTORY | O_CLOEXEC), code = FDL_DONE;
     if (fd < 0 || syncfs(fd) != 0 || file_make_dirs(parent) != 0 ||
@@ -237,8 +242,8 @@ static int put_in_place(const char *folder, const char *staged, const char *vari
     return code;
 }
 
-static int fetch(const fdl_ctx *ctx, const torch_request *request, const char *folder, bool cuda, json_t **got,
-                 char **staged)
+static int fetch(const fdl_ctx *ctx, const torch_request *request, const char *folder, bool cuda,
+                 json_t **got, char **staged)
 {
     int code = FDL_DONE;
     const char *python = need_python(ctx, &code), *index = getenv("FLODL_WHEEL_INDEX");
@@ -248,7 +253,7 @@ static int fetch(const fdl_ctx *ctx, const torch_request *request, const char *f
     char *cache = text_format("%s/.cache/downloads", folder);
     *staged = text_format("%s/.staging/new.%ld", folder, (long)getpid());
     words argv = {0};
-    const char *first[] = {python,   "-B",    script,    "--version",      request->version,
+    const char *first[] = {python,    "-B",  script,   "--version", request->version,
                            "--cache", cache, "--into", *staged};
     for (size_t i = 0; i < sizeof first / sizeof *first; i++)
         words_add(&argv, first[i]);
@@ -256,11 +261,11 @@ static int fetch(const fdl_ctx *ctx, const torch_request *request, const char *f
         words_add(&argv, "--gpu");
     if (request->dry_run)
         words_add(&argv, "--dry-run");
-    const char *options[][2] = {{"--index", index},
-                                {"--file", strcmp(request->from, "auto") == 0 || strcmp(request->from, "wheel") == 0
-                                               ? NULL
-                                               : request->from},
-                                {"--sha256", request->sha256}};
+    const char *options[][2] = {
+        {"--index", index},
+        {"--file",
+         strcmp(request->from, "auto") == 0 || strcmp(request->from, "wheel") == 0 ? NULL : request->from},
+        {"--sha256", request->sha256}};
     for (int i = 0; i < 3; i++)
         if (options[i][1] && *options[i][1]) {
             words_add(&argv, options[i][0]);
@@ -293,7 +298,8 @@ static int install(const fdl_ctx *ctx, const torch_request *request, const char 
         }
     }
     say_note(ctx, "libtorch %s %s: about %s to download, %s on disk under %s", request->version,
-             cuda ? "with CUDA" : "for the CPU", cuda ? "2.5 GB" : "550 MB", cuda ? "6 GB" : "550 MB", folder);
+             cuda ? "with CUDA" : "for the CPU", cuda ? "2.5 GB" : "550 MB", cuda ? "6 GB" : "550 MB",
+             folder);
     json_t *got = NULL;
     char *staged = NULL, *variant = NULL;
     int code = fetch(ctx, request, folder, cuda, &got, &staged);
@@ -310,8 +316,8 @@ static int install(const fdl_ctx *ctx, const torch_request *request, const char 
         json_array_foreach(json_object_get(got, "files"), i, file) /* the archives have served */
             unlink(json_string_value(file));
         if (code == 0)
-            printf("libtorch %s (%s) installed in %s/%s\n", json_string_value(json_object_get(got, "version")), variant,
-                   folder, name);
+            printf("libtorch %s (%s) installed in %s/%s\n",
+                   json_string_value(json_object_get(got, "version")), variant, folder, name);
         free(name);
     }
     if (staged)
@@ -332,8 +338,9 @@ int torch_get(const fdl_ctx *ctx, const torch_request *request)
         char *staged = NULL;
         code = fetch(ctx, request, folder, cuda, &got, &staged);
         if (code == 0)
-            printf("libtorch %s (%s)\n  from    %s\n  sha256  %s\n  into    %s/precompiled/%s\n", request->version,
-                   cuda ? "with CUDA" : "CPU", json_string_value(json_object_get(got, "url")),
+            printf("libtorch %s (%s)\n  from    %s\n  sha256  %s\n  into    %s/precompiled/%s\n",
+                   request->version, cuda ? "with CUDA" : "CPU",
+                   json_string_value(json_object_get(got, "url")),
                    json_string_value(json_object_get(got, "sha256")), folder, cuda ? "cu…" : "cpu");
         json_decref(got);
         free(staged);
@@ -361,7 +368,8 @@ int torch_ensure(const fdl_ctx *ctx, torch_found *out)
     if (strncmp(out->error, "no libtorch found", 17) != 0) /* one was named, and can't be used: that binds */
         return say_error(FDL_MISSING, "%s", out->error);
     const char *version = getenv("FLODL_TORCH_VERSION");
-    torch_request request = {.version = version && *version ? version : FDL_TORCH_VERSION, .from = "auto", .cuda = -1};
+    torch_request request = {
+        .version = version && *version ? version : FDL_TORCH_VERSION, .from = "auto", .cuda = -1};
     code = torch_get(ctx, &request);
     if (code != 0)
         return code;

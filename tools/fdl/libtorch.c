@@ -37,17 +37,18 @@ int cmd_libtorch_list(const fdl_ctx *ctx, int argc, char **argv)
             torch_found check;
             if (torch_find(ctx, path, &check) != 0)
                 return FDL_MISSING;
-            json_array_append_new(all, json_pack("{s:s, s:b, s:s?, s:s?, s:s, s:s}", "variant", name, "active",
-                                                 active && strcmp(active, name) == 0, "version", check.version, "cuda",
-                                                 check.cuda, "source", "wheel", "path", path));
+            json_array_append_new(all,
+                                  json_pack("{s:s, s:b, s:s?, s:s?, s:s, s:s}", "variant", name, "active",
+                                            active && strcmp(active, name) == 0, "version", check.version,
+                                            "cuda", check.cuda, "source", "wheel", "path", path));
             torch_found_free(&check);
         }
     globfree(&found);
     torch_found other;
     if (torch_find(ctx, NULL, &other) == 0 && other.dir && strcmp(other.source, "home") != 0)
-        json_array_append_new(all, json_pack("{s:s, s:b, s:s, s:s, s:s, s:s}", "variant", other.dir, "active", 0,
-                                             "version", other.version, "cuda", other.cuda, "source", other.source,
-                                             "path", other.dir));
+        json_array_append_new(all, json_pack("{s:s, s:b, s:s, s:s, s:s, s:s}", "variant", other.dir, "active",
+                                             0, "version", other.version, "cuda", other.cuda, "source",
+                                             other.source, "path", other.dir));
     torch_found_free(&other);
     free(pattern);
     free(active);
@@ -65,8 +66,8 @@ int cmd_libtorch_list(const fdl_ctx *ctx, int argc, char **argv)
         const char *cuda = json_string_value(json_object_get(row, "cuda"));
         const char *version = json_string_value(json_object_get(row, "version"));
         bool ours = strcmp(source, "wheel") == 0, cpu = !cuda || strcmp(cuda, "none") == 0;
-        printf("%s  %s  %s%s%s\n", json_string_value(json_object_get(row, "variant")), version ? version : "(broken)",
-               cpu ? "CPU" : "CUDA ", cpu ? "" : cuda,
+        printf("%s  %s  %s%s%s\n", json_string_value(json_object_get(row, "variant")),
+               version ? version : "(broken)", cpu ? "CPU" : "CUDA ", cpu ? "" : cuda,
                json_is_true(json_object_get(row, "active")) ? "  (active)"
                : ours                                       ? ""
                                                             : "  (found, not managed)");
@@ -103,11 +104,11 @@ int cmd_libtorch_info(const fdl_ctx *ctx, int argc, char **argv)
     if (!found.dir)
         code = say_error(FDL_MISSING, "%s", found.error);
     else if (json)
-        code = print_json(json_pack("{s:s, s:s, s:s, s:s}", "source", found.source, "version", found.version, "cuda",
-                                    found.cuda, "path", found.dir));
+        code = print_json(json_pack("{s:s, s:s, s:s, s:s}", "source", found.source, "version", found.version,
+                                    "cuda", found.cuda, "path", found.dir));
     else
-        printf("Source:  %s\nVersion: %s\nCUDA:    %s\nPath:    %s\n", found.source, found.version, found.cuda,
-               found.dir);
+        printf("Source:  %s\nVersion: %s\nCUDA:    %s\nPath:    %s\n", found.source, found.version,
+               found.cuda, found.dir);
     torch_found_free(&found);
     return code;
 }
@@ -115,7 +116,8 @@ int cmd_libtorch_info(const fdl_ctx *ctx, int argc, char **argv)
 int cmd_libtorch_download(const fdl_ctx *ctx, int argc, char **argv)
 {
     const char *pinned = getenv("FLODL_TORCH_VERSION");
-    torch_request request = {.version = pinned && *pinned ? pinned : FDL_TORCH_VERSION, .from = "auto", .cuda = -1};
+    torch_request request = {
+        .version = pinned && *pinned ? pinned : FDL_TORCH_VERSION, .from = "auto", .cuda = -1};
     bool cpu = false, cuda = false;
     for (int i = 1; i < argc; i++) {
         const struct {
@@ -129,7 +131,8 @@ int cmd_libtorch_download(const fdl_ctx *ctx, int argc, char **argv)
                      {"--dry-run", &request.dry_run}};
         const struct {
             const char *name, **value;
-        } values[] = {{"--version", &request.version}, {"--from", &request.from}, {"--sha256", &request.sha256}};
+        } values[] = {
+            {"--version", &request.version}, {"--from", &request.from}, {"--sha256", &request.sha256}};
         bool known = false;
         for (size_t k = 0; k < sizeof flags / sizeof *flags && !known; k++)
             if ((known = strcmp(argv[i], flags[k].name) == 0))
@@ -151,6 +154,7 @@ int cmd_libtorch_download(const fdl_ctx *ctx, int argc, char **argv)
         return say_error(FDL_USAGE, "--cpu and --cuda exclude each other");
     request.cuda = cpu ? 0 : cuda ? 1 : -1;
     if (strcmp(request.from, "auto") != 0 && strcmp(request.from, "wheel") != 0 && !file_exists(request.from))
-        return say_error(FDL_USAGE, "--from %s: no such file; allowed: auto, wheel, or a wheel's file", request.from);
+        return say_error(FDL_USAGE, "--from %s: no such file; allowed: auto, wheel, or a wheel's file",
+                         request.from);
     return torch_get(ctx, &request);
 }

@@ -16,7 +16,8 @@ static const fdl_command commands[] = {
     {"demo", "[ARGS...]", "train on the embedded digits: everything needed, then the example",
      "  ARGS go to the example: `fdl demo -- --help` shows them.\n", cmd_demo},
     {"test", "[--preset NAME] [FILTER] [-- CTEST-ARGS...]", "everything needed, then the tests",
-     "  FILTER         only tests whose name matches this regular expression; a full name, as tensor.scope, builds only it\n"
+     "  FILTER         only tests whose name matches this regular expression; a full name, as tensor.scope, "
+     "builds only it\n"
      "  --preset NAME  default, release, asan or tsan\n",
      cmd_test},
     {"build", "[--preset NAME] [TARGET...]", "everything needed, then the library, tests and examples",
@@ -45,7 +46,8 @@ static void usage(FILE *to, const char *group)
 {
     if (!group)
         fputs("fdl " FDL_VERSION ", the command line of flodl\n\n", to);
-    fprintf(to, "Usage: fdl [OPTIONS] %s%sCOMMAND [ARGS...]\n\nCommands:\n", group ? group : "", group ? " " : "");
+    fprintf(to, "Usage: fdl [OPTIONS] %s%sCOMMAND [ARGS...]\n\nCommands:\n", group ? group : "",
+            group ? " " : "");
     for (int i = 0; i < COMMANDS; i++)
         if (!group || strncmp(commands[i].path, group, strlen(group)) == 0)
             fprintf(to, "    %-20s %s\n", commands[i].path, commands[i].about);
@@ -114,8 +116,8 @@ static int unknown(const char *group, const char *word)
 
 static void help(const fdl_command *command)
 {
-    printf("fdl %s: %s\n\nUsage: fdl %s %s\n%s%s", command->path, command->about, command->path, command->arguments,
-           *command->help ? "\n" : "", command->help);
+    printf("fdl %s: %s\n\nUsage: fdl %s %s\n%s%s", command->path, command->about, command->path,
+           command->arguments, *command->help ? "\n" : "", command->help);
 }
 
 /* The project: the first folder, from the working one up, with a libtorch/.active or a CMakeLists.txt that speaks of
@@ -249,7 +251,8 @@ int main(int argc, char **argv)
 
     const char *checkout = getenv("FDL_CHECKOUT"), *home = getenv("FLODL_HOME"), *user = getenv("HOME");
     if (!checkout || !*checkout)
-        return say_error(FDL_MISSING, "FDL_CHECKOUT isn't set: start this program by the script fdl in flodl's checkout");
+        return say_error(FDL_MISSING,
+                         "FDL_CHECKOUT isn't set: start this program by the script fdl in flodl's checkout");
     ctx.checkout = text_copy(checkout);
     if ((!home || !*home) && (!user || !*user))
         return say_error(FDL_MISSING, "neither FLODL_HOME nor HOME is set");

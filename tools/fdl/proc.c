@@ -42,7 +42,8 @@ int proc_run(const fdl_ctx *ctx, char *const argv[])
         sigaction(SIGINT, &before, NULL);
         become(argv);
     }
-    int code = child < 0 ? say_error(FDL_FAILED, "can't start %s: %s", argv[0], strerror(errno)) : wait_for(child);
+    int code =
+        child < 0 ? say_error(FDL_FAILED, "can't start %s: %s", argv[0], strerror(errno)) : wait_for(child);
     sigaction(SIGINT, &before, NULL);
     return code;
 }
