@@ -53,4 +53,23 @@ static inline void check_some_(const void *p, const char *what, const char *file
 }
 #define check_some(p) check_some_(p, #p, __FILE__, __LINE__)
 
+/* A test program whose main begins with on_test_device() runs on the GPU too, as <layer>.<subject>.cuda: there
+ * FLODL_TEST_DEVICE=cuda makes it the default device. Without a GPU that run is skipped. True on the GPU. */
+enum { TEST_SKIPPED = 77 };
+static inline bool on_test_device(void)
+{
+    const char *name = getenv("FLODL_TEST_DEVICE");
+    if (!name || strcmp(name, "cuda") != 0)
+        return false;
+    if (!fdl_cuda_available()) {
+        printf("skipped: no CUDA device\n");
+        exit(TEST_SKIPPED);
+    }
+    if (fdl_set_default_device(FDL_CUDA(0)) != FDL_OK) {
+        fprintf(stderr, "%s\n", fdl_last_error()->message);
+        exit(1);
+    }
+    return true;
+}
+
 #endif

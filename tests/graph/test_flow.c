@@ -452,13 +452,14 @@ static void modes_and_moves_reach_everything(void **state)
     assert_true(fdl_same(fdl_forward(g, x), fdl_forward(g, x)));
     check_ok(fdl_train(g));
     assert_true(fdl_is_training(drop));
-    check_ok(fdl_module_to(g, FDL_CPU, .dtype = FDL_FLOAT64));
+    check_ok(fdl_module_to(g, fdl_default_device(), .dtype = FDL_FLOAT64));
     assert_int_equal(fdl_dtype_of(fdl_forward(g, fdl_double(x))), FDL_FLOAT64);
     fdl_module_free(g);
 }
 
 int main(void)
 {
+    on_test_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_chain_of_modules),
         cmocka_unit_test(nothing_at_all_is_an_identity),

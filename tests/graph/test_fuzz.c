@@ -363,6 +363,7 @@ static void steps_in_any_order_are_a_graph_or_an_error(void **state)
 
 int main(void)
 {
+    on_test_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(valid_flows_compute_what_they_say),
         cmocka_unit_test(steps_in_any_order_are_a_graph_or_an_error),

@@ -29,7 +29,7 @@ static const struct {
 };
 
 static json_t *fixture;
-static bool same_version;
+static bool same_version, on_gpu;
 
 static fdl_dtype dtype_named(const char *name)
 {
@@ -92,6 +92,8 @@ static const char *difference(fdl_tensor *y, json_t *entry, char *text, size_t s
 static int check_entry(const char *name, ops_call *call, json_t *entry, bool strided)
 {
     FDL_SCOPE;
+    if (on_gpu && json_object_get(entry, "error"))
+        return 0; /* a refusal is a matter of the CPU's kernels: on a GPU it can be the end of the context */
     const char *sample = json_string_value(json_object_get(entry, "in"));
     const char *dtype = json_string_value(json_object_get(entry, "dtype"));
     ops_operands o;
@@ -137,6 +139,7 @@ static void agrees_with_pytorch(void **state)
 
 int main(void)
 {
+    on_gpu = on_test_device();
     json_error_t error;
     fixture = json_load_file(FLODL_SOURCE_DIR "/tests/fixtures/ops.json", 0, &error);
     if (!fixture) {

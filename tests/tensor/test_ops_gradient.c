@@ -91,6 +91,7 @@ static void a_wrong_gradient_is_found(void **state)
 
 int main(void)
 {
+    on_test_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_differences),
         cmocka_unit_test(a_wrong_gradient_is_found),

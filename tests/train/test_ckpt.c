@@ -694,6 +694,7 @@ static void full_disk(void **state)
 
 int main(void)
 {
+    on_test_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip),   cmocka_unit_test(read_python),
         cmocka_unit_test(python_reads), cmocka_unit_test(dtypes),
