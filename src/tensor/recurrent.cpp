@@ -104,6 +104,9 @@ struct layers {
             if (c)
                 c0 = c0.unsqueeze(1);
         }
+        h0 = h0.contiguous(); /* cuDNN takes no other */
+        if (c)
+            c0 = c0.contiguous();
         int64_t d = o.bidirectional ? 2 : 1, batch = x.size(o.batch_first ? 0 : 1), in = x.size(2);
         if (x.size(o.batch_first ? 1 : 0) < 1)
             fail(FDL_E_SHAPE, "the sequence has no steps");

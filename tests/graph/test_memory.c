@@ -269,7 +269,6 @@ static void a_value_with_history_is_not_changed(void **state)
 
 int main(void)
 {
-    on_test_device();
     const struct CMUnitTest tests[] = {
 #ifndef SANITIZED
         cmocka_unit_test(a_warm_forward_calls_no_malloc),

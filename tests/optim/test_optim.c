@@ -74,7 +74,7 @@ static void like_pytorch_on(fdl_device device)
                 FDL_SCOPE;
                 const json_t *k = json_array_get(cases, c);
                 const char *kind = json_string_value(json_object_get(k, "kind"));
-                double tolerance = wide && device.type == FDL_DEVICE_TYPE_CPU ? 1e-12 : wide ? 1e-7 : 2e-6;
+                double tolerance = wide && device.type == FDL_DEVICE_TYPE_CPU ? 1e-12 : wide ? 1e-6 : 2e-6;
                 fdl_module *m = bag_recorded(recorded, wide ? FDL_FLOAT64 : FDL_FLOAT32, device);
                 fdl_optim_opts o = options(json_object_get(k, "options"));
                 o.impl = impls[impl];

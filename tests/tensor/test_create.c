@@ -227,7 +227,6 @@ static void seeds_and_states(void **state)
 
 int main(void)
 {
-    on_test_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(constants),        cmocka_unit_test(sequences),
         cmocka_unit_test(from_memory),      cmocka_unit_test(over_memory_of_the_caller),

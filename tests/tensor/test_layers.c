@@ -42,15 +42,16 @@ static fdl_tensor *lstm_cell(fdl_tensor *x, fdl_tensor *h, fdl_tensor *c, fdl_te
 static fdl_tensor *gru(fdl_list in)
 {
     fdl_tensor *h_n;
-    fdl_tensor *y = fdl_gru(A, B, ((fdl_list){in.n - 2, in.at + 2}), .layers = 2, .h_n = &h_n);
+    fdl_tensor *y =
+        fdl_gru(A, B, ((fdl_list){in.n - 2, in.at + 2}), .layers = 2, .training = true, .h_n = &h_n);
     return joined(y, h_n, NULL);
 }
 
 static fdl_tensor *lstm(fdl_list in)
 {
     fdl_tensor *h_n, *c_n;
-    fdl_tensor *y = fdl_lstm(A, B, C, ((fdl_list){in.n - 3, in.at + 3}), .layers = 2, .no_bias = true,
-                             .bidirectional = true, .h_n = &h_n, .c_n = &c_n);
+    fdl_tensor *y = fdl_lstm(A, B, C, ((fdl_list){in.n - 3, in.at + 3}), .layers = 2, .training = true,
+                             .no_bias = true, .bidirectional = true, .h_n = &h_n, .c_n = &c_n);
     return joined(y, h_n, c_n);
 }
 
