@@ -36,6 +36,19 @@ add_custom_command(OUTPUT ${bad_calls}
 target_sources(test_tensor_bad_calls PRIVATE ${bad_calls})
 target_include_directories(test_tensor_bad_calls PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/tests)
 
+# The examples check themselves: each runs as example.<name>, but for those whose data the repository doesn't have.
+set(examples_without_data mnist)
+if(FLODL_EXAMPLES)
+  foreach(source ${examples})
+    get_filename_component(name ${source} NAME_WE)
+    if(name IN_LIST examples_without_data)
+      continue()
+    endif()
+    add_test(NAME example.${name} COMMAND ${name})
+    set_tests_properties(example.${name} PROPERTIES LABELS examples TIMEOUT 300 ENVIRONMENT OMP_NUM_THREADS=1)
+  endforeach()
+endif()
+
 # Tests of what surrounds the library: tests/<subject>/run.sh SOURCE BUILD. With sanitizers they would show nothing new.
 if(NOT FLODL_SANITIZE)
   file(GLOB scripts CONFIGURE_DEPENDS tests/*/run.sh)
