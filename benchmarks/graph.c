@@ -10,34 +10,10 @@
 
 #include <flodl/flodl.h>
 
+#include "heap_calls.h"
+#include "median.h"
+
 enum { ROUNDS = 41, MOST = 1000 };
-
-/* ---- heap calls of this thread ------------------------------------------------------------------------- */
-
-#ifdef __GLIBC__
-static __thread int64_t heap_calls;
-extern void *__libc_malloc(size_t size);
-extern void *__libc_calloc(size_t n, size_t size);
-extern void *__libc_realloc(void *p, size_t size);
-
-void *malloc(size_t size)
-{
-    heap_calls++;
-    return __libc_malloc(size);
-}
-void *calloc(size_t n, size_t size)
-{
-    heap_calls++;
-    return __libc_calloc(n, size);
-}
-void *realloc(void *p, size_t size)
-{
-    heap_calls++;
-    return __libc_realloc(p, size);
-}
-#else
-static int64_t heap_calls; /* not counted here */
-#endif
 
 /* ---- the cases: modules in m, a flow of them, and the same by hand ------------------------------------- */
 
@@ -112,18 +88,6 @@ typedef struct figure {
         above_ns; /* a forward of each side; above: a step's share of the paired difference */
     double heap;  /* heap calls of a forward beyond those of the other side */
 } figure;
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, int n)
-{
-    qsort(v, (size_t)n, sizeof *v, ascending);
-    return v[n / 2];
-}
 
 static void by_graph(fdl_module *g, fdl_tensor *x, int times)
 {

@@ -1,16 +1,18 @@
 /* What an operation costs above the same C++ call: each row of tests/ops.def in C (with its scope) and in C++
- * (ops_torch.cpp) by turns, on the row's first sample. The figures are medians over the rounds, of the paired
- * differences too, so that a machine whose speed drifts troubles both sides alike. Heap calls are counted on
- * both sides after warm-up.
+ * (ops_torch.cpp) by turns, on the row's first sample, both with the same number of results alive. The figures
+ * are medians over the rounds, of the paired differences too, so that a machine whose speed drifts troubles both
+ * sides alike. Heap calls are counted on both sides after warm-up.
  *
  *     bench_ops [--json FILE] [NAME...]
  */
 #include <errno.h>
-#include <malloc.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "../tests/ops.h"
+
+#include "heap_calls.h"
+#include "median.h"
+#include "ops_torch.h"
 
 #define OP(name, samples, call, python, cpp)               \
     static fdl_tensor *call_##name(fdl_list in, void *ctx) \
@@ -31,64 +33,9 @@ static const struct {
 #include "../tests/ops.def"
 #undef OP
 };
-enum { ROWS = sizeof rows / sizeof *rows, ROUNDS = 41, IN_A_SCOPE = 10 };
-
-/* ops_torch.cpp: row `row` of the table n times on copies of these operands; -1 when the call throws. */
-typedef struct torch_side torch_side;
-torch_side *torch_side_new(int row, int n, fdl_tensor *const *operands);
-int torch_side_run(torch_side *side, int n);
-void torch_side_free(torch_side *side);
-
-/* ---- heap calls of this thread ------------------------------------------------------------------------- */
-
-#ifdef __GLIBC__
-static __thread int64_t heap_calls;
-extern void *__libc_malloc(size_t size);
-extern void *__libc_calloc(size_t n, size_t size);
-extern void *__libc_realloc(void *p, size_t size);
-extern void *__libc_memalign(size_t alignment, size_t size);
-
-void *malloc(size_t size)
-{
-    heap_calls++;
-    return __libc_malloc(size);
-}
-void *calloc(size_t n, size_t size)
-{
-    heap_calls++;
-    return __libc_calloc(n, size);
-}
-void *realloc(void *p, size_t size)
-{
-    heap_calls++;
-    return __libc_realloc(p, size);
-}
-void *memalign(size_t alignment, size_t size)
-{
-    heap_calls++;
-    return __libc_memalign(alignment, size);
-}
-void *aligned_alloc(size_t alignment, size_t size)
-{
-    return memalign(alignment, size);
-}
-int posix_memalign(void **p, size_t alignment, size_t size)
-{
-    *p = memalign(alignment, size);
-    return *p || !size ? 0 : ENOMEM;
-}
-#else
-static int64_t heap_calls; /* not counted here */
-#endif
+enum { ROWS = sizeof rows / sizeof *rows, ROUNDS = 41 };
 
 /* ---- measuring ----------------------------------------------------------------------------------------- */
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static int flodl_side_run(ops_call *call, fdl_list in, int n)
 {
@@ -99,18 +46,6 @@ static int flodl_side_run(ops_call *call, fdl_list in, int n)
                 return -1;
     }
     return 0;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, int n)
-{
-    qsort(v, (size_t)n, sizeof *v, ascending);
-    return v[n / 2];
 }
 
 typedef struct figure {
@@ -131,21 +66,21 @@ static figure measure(int row)
     if (!torch)
         return f;
     int n = IN_A_SCOPE;
-    double started = now();
+    double started = fdl_now();
     bool ok = flodl_side_run(rows[row].call, in, 200) == 0 && torch_side_run(torch, 200) == 0;
-    double one = (now() - started) / 400;
+    double one = (fdl_now() - started) / 400;
     while (n < 2000 && n * one < 200e-6)
         n += IN_A_SCOPE;
     double a[ROUNDS], b[ROUNDS], d[ROUNDS];
     int64_t heap = 0;
     for (int r = 0; ok && r < ROUNDS; r++) {
         int64_t calls = heap_calls;
-        double t0 = now();
+        double t0 = fdl_now();
         ok = torch_side_run(torch, n) == 0;
-        double t1 = now();
+        double t1 = fdl_now();
         int64_t between = heap_calls;
         ok = ok && flodl_side_run(rows[row].call, in, n) == 0;
-        double t2 = now();
+        double t2 = fdl_now();
         heap += (heap_calls - between) - (between - calls);
         a[r] = (t1 - t0) / n * 1e6;
         b[r] = (t2 - t1) / n * 1e6;

@@ -1,14 +1,7 @@
 /* The C++ side of bench_ops: the rows of tests/ops.def as calls of libtorch. */
 #include <ATen/ATen.h>
 
-#include "flodl/tensor.h"
-
-extern "C" {
-struct torch_side;
-torch_side *torch_side_new(int row, int n, fdl_tensor *const *operands);
-int torch_side_run(torch_side *side, int n);
-void torch_side_free(torch_side *side);
-}
+#include "ops_torch.h"
 
 namespace
 {
@@ -20,8 +13,11 @@ enum { most = 7 };
     {                                                                                 \
         [[maybe_unused]] const at::Tensor &a = x[0], &b = x[1], &c = x[2], &d = x[3]; \
         int defined = 0;                                                              \
-        for (int i = 0; i < n; i++)                                                   \
-            defined += at::Tensor(cpp).defined();                                     \
+        for (int i = 0; i < n; i += IN_A_SCOPE) {                                     \
+            at::Tensor held[IN_A_SCOPE];                                              \
+            for (at::Tensor & result : held)                                          \
+                defined += (result = at::Tensor(cpp)).defined();                      \
+        }                                                                             \
         return defined;                                                               \
     }
 #define CASE(name, samples, call, python)

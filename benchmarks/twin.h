@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "median.h"
+
 typedef struct twin {
     FILE *in, *out; /* its standard output, its standard input */
     pid_t pid;
@@ -67,18 +69,6 @@ static inline void twin_end(twin *t)
     fclose(t->out);
     fclose(t->in);
     waitpid(t->pid, NULL, 0);
-}
-
-static inline int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static inline double median(double *values, int n)
-{
-    qsort(values, (size_t)n, sizeof *values, by_value);
-    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
 #endif

@@ -20,13 +20,18 @@ using flodl::thread;
 namespace
 {
 
-enum : size_t { slab_slots = 256 };
+enum : size_t {
+    slab_slots =
+        64, /* made at a time: few enough for the first-level cache, enough to recognise a dead handle */
+    depot_slots = 256, /* given to the depot at a time */
+    spare_slots = 1280 /* that a thread keeps at most */
+};
 
 struct {
     std::mutex lock;
     thread *threads = nullptr;
     std::atomic<int64_t> live_of_ended{0}; /* what ended threads made less what they freed */
-    fdl_tensor *depot = nullptr;           /* chains of slab_slots slots, linked by prev */
+    fdl_tensor *depot = nullptr;           /* chains of slots, linked by prev */
     fdl_tensor *retired = nullptr;         /* slots that the checked mode never uses again */
 } process;
 
@@ -46,15 +51,15 @@ void put_slot(thread &th, fdl_tensor *slot)
     th.free_count++;
 }
 
-/* Gives the oldest slab_slots free slots to the other threads. */
+/* Gives the oldest depot_slots free slots to the other threads. */
 void give_to_depot(thread &th)
 {
     fdl_tensor *first = th.free_first, *last = first;
-    for (size_t i = 1; i < slab_slots; i++)
+    for (size_t i = 1; i < depot_slots; i++)
         last = last->next;
     th.free_first = last->next;
     last->next = nullptr;
-    th.free_count -= slab_slots;
+    th.free_count -= depot_slots;
     std::lock_guard<std::mutex> hold(process.lock);
     first->prev = process.depot;
     process.depot = first;
@@ -101,7 +106,7 @@ void kill(thread &th, fdl_tensor *x)
     th.count(-1);
     if (FDL_LIKELY(!checked.load(std::memory_order_relaxed))) {
         put_slot(th, x);
-        if (FDL_UNLIKELY(th.free_count > 4 * slab_slots + slab_slots))
+        if (FDL_UNLIKELY(th.free_count > spare_slots))
             give_to_depot(th);
     } else {
         std::lock_guard<std::mutex> hold(process.lock);

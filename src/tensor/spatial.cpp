@@ -16,38 +16,24 @@ void check(const char *name, int64_t value, int64_t least)
              INT32_MAX);
 }
 
-void fill(const char *name, int n, int64_t all, const fdl_shape &each, int64_t least, int64_t *v)
+} // namespace
+
+void spatial::fill(const char *name, int64_t all, const fdl_shape &each, int64_t least)
 {
     if (each.ndim) {
         if (all)
             fail(FDL_E_ARG, ".%s and .%s_dims are both given", name, name);
-        if (each.ndim != n)
-            fail(FDL_E_ARG, ".%s_dims has %d values for %d spatial dim%s", name, each.ndim, n,
-                 n == 1 ? "" : "s");
+        if (each.ndim != n_)
+            fail(FDL_E_ARG, ".%s_dims has %d values for %d spatial dim%s", name, each.ndim, n_,
+                 n_ == 1 ? "" : "s");
     }
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n_; i++) {
         if (each.ndim)
-            v[i] = each.d[i];
+            v_[i] = each.d[i];
         else if (all)
-            v[i] = all;
-        check(name, v[i], least);
+            v_[i] = all;
+        check(name, v_[i], least);
     }
-}
-
-} // namespace
-
-spatial::spatial(const char *name, int n, int64_t all, const fdl_shape &each, int64_t otherwise,
-                 int64_t least)
-    : v_{otherwise, otherwise, otherwise}, n_(n)
-{
-    fill(name, n, all, each, least, v_);
-}
-
-spatial::spatial(const char *name, int64_t all, const fdl_shape &each, const spatial &otherwise,
-                 int64_t least)
-    : v_{otherwise.v_[0], otherwise.v_[1], otherwise.v_[2]}, n_(otherwise.n_)
-{
-    fill(name, n_, all, each, least, v_);
 }
 
 at::IntArrayRef output_size(const fdl_shape &size, int n, int64_t *room, int64_t least)

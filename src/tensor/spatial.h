@@ -14,12 +14,30 @@ class spatial
     int64_t v_[3];
     int n_;
 
+    /* What nearly every call has goes inline. */
+    void set(const char *name, int64_t all, const fdl_shape &each, int64_t least)
+    {
+        if (FDL_LIKELY(each.ndim == 0 && all >= least && all <= INT32_MAX && all != 0))
+            v_[0] = v_[1] = v_[2] = all;
+        else if (each.ndim != 0 || all != 0 || v_[0] < least)
+            fill(name, all, each, least);
+    }
+    void fill(const char *name, int64_t all, const fdl_shape &each, int64_t least);
+
   public:
     /* `all` where `each` is empty, `otherwise` where both are left out. Every value is from `least` to 2^31 -
      * 1, so that libtorch's products of them stay within 64 bits. */
-    spatial(const char *name, int n, int64_t all, const fdl_shape &each, int64_t otherwise, int64_t least);
+    spatial(const char *name, int n, int64_t all, const fdl_shape &each, int64_t otherwise, int64_t least)
+        : v_{otherwise, otherwise, otherwise}, n_(n)
+    {
+        set(name, all, each, least);
+    }
     /* The same with a default for each dim: a pool's stride is its kernel. */
-    spatial(const char *name, int64_t all, const fdl_shape &each, const spatial &otherwise, int64_t least);
+    spatial(const char *name, int64_t all, const fdl_shape &each, const spatial &otherwise, int64_t least)
+        : v_{otherwise.v_[0], otherwise.v_[1], otherwise.v_[2]}, n_(otherwise.n_)
+    {
+        set(name, all, each, least);
+    }
     operator at::IntArrayRef() const
     {
         return at::IntArrayRef(v_, (size_t)n_);
