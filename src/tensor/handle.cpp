@@ -162,7 +162,9 @@ thread &thread_start()
 {
     static thread_local closer end;
     (void)&end;
-    thread *th = new thread;
+    /* In the thread's own storage: a thread can begin when memory has run out. */
+    alignas(thread) static thread_local unsigned char place[sizeof(thread)];
+    thread *th = new (place) thread;
     th->root.owner = th;
     th->top = &th->root;
     self_ = th;
@@ -207,7 +209,7 @@ void thread_end()
         th->free_first->prev = process.depot;
         process.depot = th->free_first;
     }
-    delete th;
+    th->~thread();
 }
 
 /* ---- scopes ---------------------------------------------------------------------------------------- */

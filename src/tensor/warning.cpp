@@ -4,6 +4,8 @@
 
 #include <c10/util/Exception.h>
 
+#include <new>
+
 namespace
 {
 
@@ -22,7 +24,9 @@ namespace flodl
 
 void take_warnings()
 {
-    static to_messages *const handler = new to_messages; /* outlives every thread */
+    /* Outlives every thread, and needs no memory that could run out. */
+    alignas(to_messages) static unsigned char place[sizeof(to_messages)];
+    static to_messages *const handler = new (place) to_messages;
     c10::WarningUtils::set_warning_handler(handler);
 }
 

@@ -1,14 +1,10 @@
-/* Each allocation that the library's own code makes on these paths fails once: a status, no tensor left
- * behind, nothing half made. The program's malloc stands before the C library's and knows by the return
- * address who calls. */
-#include "check.h"
+/* Memory runs out in loaders, files and messages. */
+#include "no_memory.h"
 
-#include <errno.h>
-#include <link.h>
 #include <unistd.h>
 #include <zlib.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef NO_MEMORY_SKIPPED
 int main(void)
 {
     print_message("skipped: sanitizers have a malloc of their own\n");
@@ -17,83 +13,6 @@ int main(void)
 #else
 
 #include "samples.h"
-
-extern void *__libc_malloc(size_t);
-extern void *__libc_calloc(size_t, size_t);
-extern void *__libc_realloc(void *, size_t);
-
-static uintptr_t from, to; /* the library's code */
-static __thread long countdown;
-
-static bool fails(void *caller)
-{
-    if (!countdown || (uintptr_t)caller < from || (uintptr_t)caller >= to || --countdown)
-        return false;
-    errno = ENOMEM;
-    return true;
-}
-
-FDL_API void *malloc(size_t n)
-{
-    return fails(__builtin_return_address(0)) ? NULL : __libc_malloc(n);
-}
-FDL_API void *calloc(size_t n, size_t size)
-{
-    return fails(__builtin_return_address(0)) ? NULL : __libc_calloc(n, size);
-}
-FDL_API void *realloc(void *p, size_t n)
-{
-    return fails(__builtin_return_address(0)) ? NULL : __libc_realloc(p, n);
-}
-
-static int find_library(struct dl_phdr_info *info, size_t size, void *ctx)
-{
-    (void)size;
-    uintptr_t inside = *(uintptr_t *)ctx;
-    for (int i = 0; i < info->dlpi_phnum; i++) {
-        uintptr_t begin = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr,
-                  end = begin + info->dlpi_phdr[i].p_memsz;
-        if (info->dlpi_phdr[i].p_type == PT_LOAD && inside >= begin && inside < end) {
-            from = begin;
-            to = end;
-            return 1;
-        }
-    }
-    return 0;
-}
-
-static int find(void **state)
-{
-    (void)state;
-    uintptr_t inside = (uintptr_t)(fdl_data_new);
-    return dl_iterate_phdr(find_library, &inside) == 1 ? 0 : -1;
-}
-
-/* Runs fn with the 1st, 2nd, ... allocation failing until none is left to fail; it returns whether it
- * succeeded. */
-static void every_allocation(bool (*fn)(void), int at_least)
-{
-    assert_true(fn()); /* everything that is made once is there */
-    int64_t before = fdl_live_tensors();
-    int n = 1;
-    for (bool all = false; !all; n++) {
-        fdl_clear_error();
-        countdown = n;
-        bool good = fn();
-        all = countdown != 0; /* the n-th never came */
-        countdown = 0;
-        if (all)
-            assert_true(good);
-        else if (!good && fdl_last_error()->status != FDL_E_OOM) {
-            print_error("allocation %d: %s: %s\n", n, fdl_status_name(fdl_last_error()->status),
-                        fdl_last_error()->message);
-            fail();
-        }
-        assert_int_equal(fdl_live_tensors(), before);
-        assert_true(n < 1000);
-    }
-    assert_true(n - 2 >= at_least);
-}
 
 static fdl_status item(void *ctx, int64_t i, fdl_tensor **out, int n)
 {
@@ -218,6 +137,6 @@ int main(void)
         cmocka_unit_test(files),
         cmocka_unit_test(messages),
     };
-    return cmocka_run_group_tests_name("no memory", tests, find, NULL);
+    return cmocka_run_group_tests_name("no memory", tests, no_memory_setup, NULL);
 }
 #endif

@@ -20,36 +20,66 @@ static void run_all(void *(*fn)(void *), void *args, size_t size)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
 }
 
+/* A model of its own, and what it is to learn. */
+typedef struct pupil {
+    fdl_module *model;
+    fdl_optim *opt;
+    double goal, loss;
+} pupil;
+
 static void *trains(void *arg)
 {
-    double *loss_at = arg;
-    FDL_SCOPE;
-    fdl_tensor *w = fdl_zeros(FDL_SHAPE(3), .requires_grad = true);
-    fdl_tensor *target = fdl_full(FDL_SHAPE(3), *loss_at);
+    pupil *p = arg;
+    p->loss = -1;
     for (int i = 0; i < 60; i++) {
         FDL_SCOPE;
-        fdl_tensor *d = fdl_sub(w, target);
-        fdl_tensor *loss = fdl_sum(fdl_mul(d, d));
-        if (fdl_backward(loss) != FDL_OK)
+        fdl_tensor *x = fdl_reshape(fdl_arange(0, 12, 1), FDL_SHAPE(4, 3));
+        fdl_tensor *loss =
+            fdl_mse_loss(fdl_forward(p->model, fdl_div(x, 12)), fdl_full(FDL_SHAPE(4, 2), p->goal));
+        fdl_optim_zero_grad(p->opt);
+        if (fdl_backward(loss) != FDL_OK || fdl_optim_step(p->opt) != FDL_OK)
             return NULL;
-        FDL_NO_GRAD;
-        if (fdl_sub_(w, fdl_grad(w), .alpha = 0.25) != FDL_OK || fdl_clear_grad(w) != FDL_OK)
-            return NULL;
-        *loss_at = fdl_item(loss);
+        p->loss = fdl_item(loss);
     }
     return NULL;
+}
+
+static void make_pupils(pupil *p)
+{
+    assert_int_equal(fdl_manual_seed(1), FDL_OK);
+    for (int i = 0; i < THREADS; i++) {
+        p[i] = (pupil){.model = fdl_flow(fdl_nn_linear(3, 8), fdl_nn_gelu(), fdl_nn_layer_norm(8),
+                                         fdl_flow_also(fdl_nn_linear(8, 8)), fdl_nn_linear(8, 2)),
+                       .goal = i - 3};
+        p[i].opt = fdl_optim_adam(fdl_parameters(p[i].model), .lr = 0.05);
+        assert_non_null(p[i].opt);
+    }
+}
+
+static void free_pupils(pupil *p)
+{
+    for (int i = 0; i < THREADS; i++) {
+        fdl_optim_free(p[i].opt);
+        fdl_module_free(p[i].model);
+    }
 }
 
 static void eight_threads_train_eight_models(void **state)
 {
     (void)state;
+    FDL_SCOPE;
     int64_t before = fdl_live_tensors();
-    double loss[THREADS];
-    for (int i = 0; i < THREADS; i++)
-        loss[i] = i + 1;
-    run_all(trains, loss, sizeof *loss);
-    for (int i = 0; i < THREADS; i++)
-        assert_true(loss[i] < 1e-9);
+    pupil together[THREADS], alone[THREADS];
+    make_pupils(together);
+    run_all(trains, together, sizeof *together);
+    make_pupils(alone);
+    for (int i = 0; i < THREADS; i++) {
+        trains(&alone[i]);
+        assert_true(alone[i].loss >= 0 && alone[i].loss < 0.1);
+        assert_float_equal(together[i].loss, alone[i].loss, 0); /* to the bit */
+    }
+    free_pupils(together);
+    free_pupils(alone);
     assert_int_equal(fdl_live_tensors(), before);
 }
 
