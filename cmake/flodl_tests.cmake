@@ -17,7 +17,7 @@ foreach(source ${test_sources})
   target_compile_definitions(${target} PRIVATE FLODL_SOURCE_DIR="${CMAKE_CURRENT_SOURCE_DIR}")
   add_test(NAME ${layer}.${subject} COMMAND ${target})
   set_tests_properties(${layer}.${subject} PROPERTIES LABELS ${layer} TIMEOUT 300
-    ENVIRONMENT "OMP_NUM_THREADS=1;ASAN_OPTIONS=allocator_may_return_null=1:max_allocation_size_mb=2048")
+    ENVIRONMENT "OMP_NUM_THREADS=1;ASAN_OPTIONS=allocator_may_return_null=1:max_allocation_size_mb=2048;TSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/tests/tsan.supp")
   # A test that asks for its device runs on the GPU as well, with float32 products in float32.
   file(STRINGS ${source} on_device REGEX "on_test_device\\(\\)" LIMIT_COUNT 1)
   if(on_device AND libtorch_links_cuda)

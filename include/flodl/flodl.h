@@ -21,6 +21,7 @@
 #include "flodl/index.h"
 #include "flodl/random.h"
 #include "flodl/version.h"
+#include "flodl/watch.h"
 #include "flodl/cuda.h"
 #include "flodl/norm.h"
 #include "flodl/embedding.h"
