@@ -171,7 +171,8 @@ fdl_list fdl_grad_of_opt(fdl_list outputs, fdl_list inputs, const fdl_grad_of_op
 }
 
 struct fdl_accum {
-    std::shared_ptr<torch::autograd::Node> node;
+    /* a std::shared_ptr of libtorch's nodes, since 2.15 an intrusive_ptr */
+    decltype(torch::autograd::impl::grad_accumulator(std::declval<const at::Tensor &>())) node;
 };
 
 fdl_accum *fdl_retain_accumulator(fdl_tensor *x)

@@ -17,9 +17,14 @@ static void an_error_has_text_and_place(void **state)
     assert_null(fdl_matmul(a, b));
     const fdl_error *e = fdl_last_error();
     assert_int_equal(e->status, FDL_E_SHAPE);
-    assert_string_equal(e->message,
-                        "fdl_matmul([2, 3] float32 cpu, [2, 3] float32 cpu): mat1 and mat2 shapes cannot be "
-                        "multiplied (2x3 and 2x3); the inner sizes must agree");
+    /* libtorch's own words between begin and end; 2.15 puts "mm: " before them */
+    static const char
+        begin[] = "fdl_matmul([2, 3] float32 cpu, [2, 3] float32 cpu): ",
+        end[] = "mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3); the inner sizes must agree";
+    size_t length = strlen(e->message);
+    assert_memory_equal(e->message, begin, strlen(begin));
+    assert_true(length <= strlen(begin) + strlen(end) + 4);
+    assert_string_equal(e->message + length - strlen(end), end);
     assert_non_null(strstr(e->file, "test_error.c"));
     assert_int_equal(e->line, line);
     fdl_clear_error();
