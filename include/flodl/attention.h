@@ -42,6 +42,7 @@ FDL_API void fdl_sdpa_leave_(unsigned *before);
 FDL_END_DECLS
 
 #ifndef __cplusplus
+/* Only these kernels, joined by |, to the end of the enclosing block: a declaration. */
 #define FDL_SDPA(kernels)                                                                           \
     FDL_UNUSED __attribute__((cleanup(fdl_sdpa_leave_))) unsigned FDL_CAT(fdl_sdpa_, __COUNTER__) = \
         fdl_sdpa_open(kernels)

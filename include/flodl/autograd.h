@@ -17,7 +17,7 @@ typedef struct fdl_backward_opts {
  * elements without .gradient: FDL_E_SHAPE. */
 FDL_API fdl_status fdl_backward_opt(fdl_tensor *loss, const fdl_backward_opts *opts);
 
-/* A handle on the accumulated gradient (scope), or NULL without an error when there is none. */
+/* A handle on the accumulated gradient, of x's shape (scope), or NULL without an error when there is none. */
 FDL_API fdl_tensor *fdl_grad(fdl_tensor *x);
 /* Replaces it. Shape, dtype and device must be x's; NULL clears. */
 FDL_API fdl_status fdl_set_grad(fdl_tensor *x, fdl_tensor *g);
@@ -32,7 +32,7 @@ FDL_API bool fdl_requires_grad(fdl_tensor *x);
 FDL_API fdl_status fdl_requires_grad_(fdl_tensor *x, bool on);
 /* Made by the user, or doesn't require grad. */
 FDL_API bool fdl_is_leaf(fdl_tensor *x);
-/* The same storage without history. */
+/* The same shape and storage without history. */
 FDL_API fdl_tensor *fdl_detach(fdl_tensor *x);
 /* In place; of a view: FDL_E_STATE. */
 FDL_API fdl_status fdl_detach_(fdl_tensor *x);
@@ -47,7 +47,8 @@ typedef struct fdl_grad_of_opts {
     bool retain_graph, create_graph;
     bool allow_unused; /* an input that took no part gives a NULL element, not an error */
 } fdl_grad_of_opts;
-/* torch.autograd.grad: the gradients of the outputs' sum with respect to the inputs, one an input (scope). */
+/* torch.autograd.grad: the gradients of the outputs' sum with respect to the inputs, one an input and of
+ * its shape (scope). */
 FDL_API fdl_list fdl_grad_of_opt(fdl_list outputs, fdl_list inputs, const fdl_grad_of_opts *opts);
 
 /* Holds the node that accumulates into a leaf, made now on the current stream; NULL without an error for a non-leaf. For

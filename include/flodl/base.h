@@ -95,6 +95,7 @@ FDL_END_DECLS
 
 /* ---- checks for callers ------------------------------------------------------------------------ */
 
+/* The caller's place, for fdl_error_place. */
 #define FDL_HERE __FILE__, __LINE__
 
 static inline void fdl_die_(const char *file, int line, const char *what)

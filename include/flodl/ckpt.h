@@ -61,6 +61,7 @@ FDL_API fdl_status fdl_load_report_print(const fdl_load_report *report, FILE *fi
 FDL_END_DECLS
 
 #ifndef __cplusplus
+/* Lines that go with a checkpoint: `.meta = FDL_META({"epoch", "3"})`. */
 #define FDL_META(...) ((const fdl_meta[]){__VA_ARGS__, {NULL, NULL}})
 #define fdl_ckpt_save(m, ...) fdl_ckpt_save_(m, __VA_ARGS__, .opts_ = 0)
 #define fdl_ckpt_save_(m, path, ...) fdl_ckpt_save_opt(m, path, &(fdl_ckpt_save_opts){__VA_ARGS__})

@@ -1,4 +1,4 @@
-/* Comparison and logic: bool results (bitwise: integers), operands broadcast, not differentiable. */
+/* Comparison and logic: bool results (bitwise: integers) of the shape of the operands, which broadcast. Not differentiable. */
 #ifndef FLODL_COMPARE_H
 #define FLODL_COMPARE_H
 

@@ -238,6 +238,7 @@ FDL_API fdl_dataset *fdl_data_concat_ended_(fdl_dataset *const *ended);
 FDL_END_DECLS
 
 #ifndef __cplusplus
+/* Names of positions: `.names = FDL_NAMES("image", "label")`. */
 #define FDL_NAMES(...) ((const char *const[]){__VA_ARGS__, NULL})
 #define fdl_data_loader(ds, ...) fdl_data_loader_(ds, __VA_ARGS__, .opts_ = 0)
 #define fdl_data_loader_(ds, batch_size, ...) \

@@ -1,5 +1,6 @@
-/* Dropout. p is the probability of being dropped, in [0, 1] (else FDL_E_ARG); what stays is scaled by 1 / (1
- * - p), and p = 1 gives zeros. Without .training = true the result is x itself. Differentiable. */
+/* Dropout. p is the probability of being dropped, in [0, 1] (else FDL_E_ARG); what stays is scaled by
+ * 1 / (1 - p), and p = 1 gives zeros. The result has the shape of x; without .training = true it is x itself.
+ * Differentiable. */
 #ifndef FLODL_DROPOUT_H
 #define FLODL_DROPOUT_H
 

@@ -14,7 +14,7 @@ FDL_API fdl_tensor *fdl_select(fdl_tensor *x, int dim, int64_t i);
 FDL_API fdl_tensor *fdl_narrow(fdl_tensor *x, int dim, int64_t start, int64_t n);
 /* x[start:end:step] along dim, clamped as in Python; step > 0; a view. */
 FDL_API fdl_tensor *fdl_slice(fdl_tensor *x, int dim, int64_t start, int64_t end, int64_t step);
-/* Copies of x with that part replaced by src: torch.select_scatter, torch.slice_scatter. */
+/* Copies of x, of its shape, with that part replaced by src: torch.select_scatter, torch.slice_scatter. */
 FDL_API fdl_tensor *fdl_select_scatter(fdl_tensor *x, fdl_tensor *src, int dim, int64_t i);
 FDL_API fdl_tensor *fdl_narrow_scatter(fdl_tensor *x, fdl_tensor *src, int dim, int64_t start);
 
@@ -24,13 +24,14 @@ FDL_API fdl_tensor *fdl_narrow_scatter(fdl_tensor *x, fdl_tensor *src, int dim, 
 FDL_API fdl_tensor *fdl_index_select(fdl_tensor *x, int dim, fdl_tensor *idx);
 /* torch.gather: y[i][j] = x[idx[i][j]][j] for dim 0 -> the shape of idx. */
 FDL_API fdl_tensor *fdl_gather(fdl_tensor *x, int dim, fdl_tensor *idx);
+/* torch.take_along_dim: the same where the other dims of x and idx broadcast. */
 FDL_API fdl_tensor *fdl_take_along_dim(fdl_tensor *x, fdl_tensor *idx, int dim);
 /* torch.take: of the flattened x -> the shape of idx. */
 FDL_API fdl_tensor *fdl_take(fdl_tensor *x, fdl_tensor *idx);
-/* torch.scatter: a copy of x with y[idx[i][j]][j] = src[i][j] for dim 0. An index twice: either value. */
+/* torch.scatter: the shape of x, a copy with y[idx[i][j]][j] = src[i][j] for dim 0. An index twice: either value. */
 FDL_API fdl_tensor *fdl_scatter(fdl_tensor *x, int dim, fdl_tensor *idx, fdl_tensor *src);
 FDL_API fdl_tensor *fdl_scatter_scalar(fdl_tensor *x, int dim, fdl_tensor *idx, double s);
-/* The same, added to what is there; the order of the sum is not fixed on CUDA. */
+/* torch.scatter_add: the same, added to what is there; the shape of x. The order of the sum is not fixed on CUDA. */
 FDL_API fdl_tensor *fdl_scatter_add(fdl_tensor *x, int dim, fdl_tensor *idx, fdl_tensor *src);
 typedef enum fdl_reduce_kind {
     FDL_REDUCE_SUM = 0,
@@ -39,7 +40,7 @@ typedef enum fdl_reduce_kind {
     FDL_REDUCE_MAX,
     FDL_REDUCE_MIN
 } fdl_reduce_kind;
-/* torch.scatter_reduce with include_self. */
+/* torch.scatter_reduce with include_self: the shape of x. */
 FDL_API fdl_tensor *fdl_scatter_reduce(fdl_tensor *x, int dim, fdl_tensor *idx, fdl_tensor *src,
                                        fdl_reduce_kind how);
 /* torch.index_add: a copy of x with slice src[k] added to slice idx[k] along dim. */
@@ -62,6 +63,7 @@ FDL_API fdl_tensor *fdl_one_hot_opt(fdl_tensor *x, int64_t classes, const fdl_on
 
 /* ---- by mask: bool, or anything where non-zero is true; broadcasts to x ----------------------------- */
 
+/* Tensor.masked_fill: the shape of x, s where the mask is true. */
 FDL_API fdl_tensor *fdl_masked_fill(fdl_tensor *x, fdl_tensor *mask, double s);
 /* torch.masked_select -> [count]: waits for the device. */
 FDL_API fdl_tensor *fdl_masked_select(fdl_tensor *x, fdl_tensor *mask);
@@ -76,29 +78,32 @@ FDL_API fdl_tensor *fdl_nonzero(fdl_tensor *x);
 
 typedef struct fdl_topk_opts {
     int opts_;
-    bool smallest, unsorted;
-    fdl_tensor **indices; /* filled when given (scope) */
+    bool smallest;        /* the k smallest instead of the largest */
+    bool unsorted;        /* in any order */
+    fdl_tensor **indices; /* their positions along dim, filled when given (scope) */
 } fdl_topk_opts;
 /* torch.topk -> extent k along dim. k above the extent: FDL_E_RANGE. */
 FDL_API fdl_tensor *fdl_topk_opt(fdl_tensor *x, int64_t k, int dim, const fdl_topk_opts *opts);
 typedef struct fdl_sort_opts {
     int opts_;
-    bool descending, stable;
-    fdl_tensor **indices;
+    bool descending;
+    bool stable;          /* equal elements keep their order */
+    fdl_tensor **indices; /* where each stood along dim, filled when given (scope) */
 } fdl_sort_opts;
-/* torch.sort: NaN is the largest. */
+/* torch.sort: the shape of x; NaN is the largest. */
 FDL_API fdl_tensor *fdl_sort_opt(fdl_tensor *x, int dim, const fdl_sort_opts *opts);
 typedef struct fdl_argsort_opts {
     int opts_;
     bool descending, stable;
 } fdl_argsort_opts;
+/* torch.argsort: the positions alone. The shape of x, int64, not differentiable. */
 FDL_API fdl_tensor *fdl_argsort_opt(fdl_tensor *x, int dim, const fdl_argsort_opts *opts);
 typedef struct fdl_kthvalue_opts {
     int opts_;
     bool keepdim;
-    fdl_tensor **indices;
+    fdl_tensor **indices; /* its position along dim, filled when given (scope) */
 } fdl_kthvalue_opts;
-/* torch.kthvalue: the k-th smallest, k from 1. */
+/* torch.kthvalue: the k-th smallest, k from 1, without dim or with extent 1 there (.keepdim). */
 FDL_API fdl_tensor *fdl_kthvalue_opt(fdl_tensor *x, int64_t k, int dim, const fdl_kthvalue_opts *opts);
 typedef struct fdl_unique_opts {
     int opts_;

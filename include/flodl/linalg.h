@@ -35,10 +35,11 @@ FDL_API fdl_tensor *fdl_linear_opt(fdl_tensor *x, fdl_tensor *w, const fdl_linea
 FDL_API fdl_tensor *fdl_bilinear_opt(fdl_tensor *x1, fdl_tensor *x2, fdl_tensor *w,
                                      const fdl_linear_opts *opts);
 
-/* torch.einsum: fdl_einsum("bij,bjk->bik", FDL_LIST(a, b)). */
+/* torch.einsum: fdl_einsum("bij,bjk->bik", FDL_LIST(a, b)), the shape that the letters behind -> say. */
 FDL_API fdl_tensor *fdl_einsum(const char *equation, fdl_list operands);
-/* torch.tensordot: contracts dims_a of a with dims_b of b, pair by pair. */
+/* torch.tensordot: contracts dims_a of a with dims_b of b, pair by pair: [i, j, k], [j, i, l] over (0, 1), (1, 0) -> [k, l]. */
 FDL_API fdl_tensor *fdl_tensordot(fdl_tensor *a, fdl_tensor *b, fdl_shape dims_a, fdl_shape dims_b);
+/* torch.kron: [m, n], [p, q] -> [m p, n q], b times each element of a. */
 FDL_API fdl_tensor *fdl_kron(fdl_tensor *a, fdl_tensor *b);
 
 typedef struct fdl_cdist_opts {

@@ -34,6 +34,7 @@ FDL_API fdl_status fdl_msg_set_sink(fdl_msg_sink sink, void *ctx);
 FDL_END_DECLS
 
 #ifndef __cplusplus
+/* Writes a line (printf format) if its level is enabled: level, or the one of the name; fdl_msg is of level FDL_NORMAL. */
 #define fdl_msg_at(level, ...) (fdl_msg_enabled(level) ? fdl_msg_emit(level, __VA_ARGS__) : (void)0)
 #define fdl_msg(...) fdl_msg_at(FDL_NORMAL, __VA_ARGS__)
 #define fdl_msg_verbose(...) fdl_msg_at(FDL_VERBOSE, __VA_ARGS__)

@@ -136,6 +136,7 @@ FDL_API int fdl_monitor_signal(const fdl_monitor *mon);
 FDL_END_DECLS
 
 #ifndef __cplusplus
+/* Metrics with their names: `.metrics = FDL_METRICS({"loss", loss}, {"lr", lr})`. */
 #define FDL_METRICS(...) ((const fdl_metric[]){__VA_ARGS__, FDL_METRIC_END})
 #define fdl_monitor_new(...) fdl_monitor_new_(__VA_ARGS__, .opts_ = 0)
 #define fdl_monitor_new_(total, ...) fdl_monitor_new_opt(total, &(fdl_monitor_opts){__VA_ARGS__})

@@ -342,6 +342,7 @@ typedef struct fdl_nn_gru_cell_forward_opts {
     int opts_;
     fdl_tensor *h; /* [N, hid]; default zeros */
 } fdl_nn_gru_cell_forward_opts;
+/* One step of a gru cell: h' [N, hid] (scope). */
 FDL_API fdl_tensor *fdl_nn_gru_cell_forward_opt(fdl_module *m, fdl_tensor *x,
                                                 const fdl_nn_gru_cell_forward_opts *opts);
 /* h', and c' in *c_out (scope; NULL: not wanted). */

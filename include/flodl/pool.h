@@ -64,7 +64,8 @@ typedef struct fdl_lp_pool_opts {
     bool ceil_mode;
     fdl_shape kernel_dims, stride_dims;
 } fdl_lp_pool_opts;
-/* F.lp_pool1d, 2d: (sum of x^p)^(1/p) over the kernel; p not 0. */
+/* F.lp_pool1d, 2d: (sum of x^p)^(1/p) over the kernel; p not 0. The extents are those of
+ * fdl_avg_pool without padding. */
 FDL_API fdl_tensor *fdl_lp_pool1d_opt(fdl_tensor *x, double p, int64_t k, const fdl_lp_pool_opts *opts);
 FDL_API fdl_tensor *fdl_lp_pool2d_opt(fdl_tensor *x, double p, int64_t k, const fdl_lp_pool_opts *opts);
 

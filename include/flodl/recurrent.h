@@ -80,7 +80,7 @@ typedef struct fdl_rnn_opts {
     bool relu; /* instead of tanh */
     fdl_tensor **h_n;
 } fdl_rnn_opts;
-/* torch.rnn_tanh, torch.rnn_relu: as fdl_gru. */
+/* torch.rnn_tanh, torch.rnn_relu: x [L, N, in], h0 [D layers, N, h] -> [L, N, D h], as fdl_gru. */
 FDL_API fdl_tensor *fdl_rnn_opt(fdl_tensor *x, fdl_tensor *h0, fdl_list params, const fdl_rnn_opts *opts);
 
 FDL_END_DECLS

@@ -1,5 +1,6 @@
-/* Reductions and running sums. Full reductions give a 0-d tensor; _dim forms take one dim, which may count from the end,
- * _dims forms several. A dim outside: FDL_E_RANGE. Differentiable unless said. */
+/* Reductions and running sums. Full reductions give a 0-d tensor. _dim forms drop one dim, which may count from the end, _dims
+ * forms several: [2, 3, 4] along dim 1 -> [2, 4], with .keepdim [2, 1, 4]. A dim outside: FDL_E_RANGE. Differentiable unless
+ * said. */
 #ifndef FLODL_REDUCE_H
 #define FLODL_REDUCE_H
 
@@ -15,8 +16,8 @@ typedef struct fdl_sum_opts {
 } fdl_sum_opts;
 typedef struct fdl_sum_dim_opts {
     int opts_;
-    bool keepdim;
-    fdl_dtype dtype;
+    bool keepdim;    /* leave the reduced dims with extent 1 */
+    fdl_dtype dtype; /* converts first, as in fdl_sum */
 } fdl_sum_dim_opts;
 typedef struct fdl_dim_opts {
     int opts_;
@@ -24,7 +25,7 @@ typedef struct fdl_dim_opts {
 } fdl_dim_opts;
 typedef struct fdl_pick_opts {
     int opts_;
-    bool keepdim;
+    bool keepdim;         /* leave the reduced dim with extent 1 */
     fdl_tensor **indices; /* int64 positions along dim, filled when given (scope) */
 } fdl_pick_opts;
 typedef struct fdl_var_opts {
@@ -34,8 +35,8 @@ typedef struct fdl_var_opts {
 } fdl_var_opts;
 typedef struct fdl_var_dim_opts {
     int opts_;
-    bool keepdim;
-    fdl_opt_i64 correction;
+    bool keepdim;           /* leave the reduced dim with extent 1 */
+    fdl_opt_i64 correction; /* as in fdl_var */
 } fdl_var_dim_opts;
 
 /* ---- sums and means ----------------------------------------------------------------------------- */
@@ -117,13 +118,15 @@ FDL_API fdl_tensor *fdl_bincount_opt(fdl_tensor *x, const fdl_bincount_opts *opt
 
 /* ---- running along a dim: the shape of x --------------------------------------------------------- */
 
+/* torch.cumsum, torch.cumprod, torch.logcumsumexp: of the elements up to and with each. */
 FDL_API fdl_tensor *fdl_cumsum(fdl_tensor *x, int dim);
 FDL_API fdl_tensor *fdl_cumprod(fdl_tensor *x, int dim);
 FDL_API fdl_tensor *fdl_logcumsumexp(fdl_tensor *x, int dim);
 typedef struct fdl_cummax_opts {
     int opts_;
-    fdl_tensor **indices;
+    fdl_tensor **indices; /* int64, the shape of x, filled when given (scope) */
 } fdl_cummax_opts;
+/* torch.cummax, torch.cummin: the largest and the smallest so far. */
 FDL_API fdl_tensor *fdl_cummax_opt(fdl_tensor *x, int dim, const fdl_cummax_opts *opts);
 FDL_API fdl_tensor *fdl_cummin_opt(fdl_tensor *x, int dim, const fdl_cummax_opts *opts);
 /* torch.diff: each element less the one before -> one shorter along dim. */

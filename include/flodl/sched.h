@@ -126,6 +126,7 @@ FDL_END_DECLS
 #define fdl_sched_one_cycle(max, ...) fdl_sched_one_cycle_a_(max, __VA_ARGS__, .opts_ = 0)
 #define fdl_sched_one_cycle_a_(max, total, ...) \
     fdl_sched_one_cycle_opt(max, total, &(fdl_sched_one_cycle_opts){__VA_ARGS__})
+/* Schedules in order, for fdl_sched_sequence. */
 #define FDL_SCHEDS(...) ((fdl_scheds){(fdl_sched *[]){__VA_ARGS__, FDL_END}})
 #define fdl_sched_plateau(...) fdl_sched_plateau_a_(__VA_ARGS__, .opts_ = 0)
 #define fdl_sched_plateau_a_(lr, ...) fdl_sched_plateau_opt(lr, &(fdl_plateau_opts){__VA_ARGS__})

@@ -105,7 +105,8 @@ static fdl_scope *const fdl_scope_here_ FDL_UNUSED = NULL;
 #define FDL_NO_SHADOW_BEGIN_ _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wshadow\"")
 #define FDL_NO_SHADOW_END_ _Pragma("GCC diagnostic pop")
 
-/* The array beside the scope has a variable size, so that a jump into the block, past the opening, does not compile. */
+/* Opens a scope that closes with the enclosing block, once a block: a declaration, `FDL_SCOPE;`. A jump into the block, past
+ * it, does not compile: that is what the array of a variable size is for. */
 #define FDL_SCOPE                                                             \
     FDL_NO_SHADOW_BEGIN_                                                      \
     fdl_scope *const fdl_scope_outer_ = fdl_scope_here_;                      \
@@ -117,6 +118,7 @@ static fdl_scope *const fdl_scope_here_ FDL_UNUSED = NULL;
 
 #define FDL_MODE_(open) \
     FDL_UNUSED __attribute__((cleanup(fdl_mode_leave_))) fdl_mode FDL_CAT(fdl_mode_, __COUNTER__) = (open)
+/* Modes that hold to the end of the enclosing block: torch.no_grad, torch.enable_grad, torch.inference_mode. */
 #define FDL_NO_GRAD FDL_MODE_(fdl_no_grad_open())
 #define FDL_ENABLE_GRAD FDL_MODE_(fdl_enable_grad_open())
 #define FDL_INFERENCE FDL_MODE_(fdl_inference_open())

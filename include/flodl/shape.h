@@ -40,10 +40,10 @@ FDL_API fdl_tensor *fdl_unfold_dim(fdl_tensor *x, int dim, int64_t size, int64_t
 FDL_API fdl_tensor *fdl_expand(fdl_tensor *x, fdl_shape shape);
 FDL_API fdl_tensor *fdl_expand_as(fdl_tensor *x, fdl_tensor *y);
 FDL_API fdl_tensor *fdl_broadcast_to(fdl_tensor *x, fdl_shape shape);
-/* Tensor.repeat: at least one count a dim. torch.tile: missing counts are 1. */
+/* Tensor.repeat: [2, 3] by (2, 2) -> [4, 6]; at least one count a dim. torch.tile: missing counts are 1. */
 FDL_API fdl_tensor *fdl_repeat(fdl_tensor *x, fdl_shape counts);
 FDL_API fdl_tensor *fdl_tile(fdl_tensor *x, fdl_shape counts);
-/* torch.repeat_interleave: each slice along dim n times in a row. */
+/* torch.repeat_interleave: each slice along dim n times in a row, so that the extent is n times as large. */
 FDL_API fdl_tensor *fdl_repeat_interleave(fdl_tensor *x, int64_t n, int dim);
 
 /* ---- moving elements -------------------------------------------------------------------------------- */

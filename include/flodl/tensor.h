@@ -133,7 +133,7 @@ FDL_API fdl_dtype fdl_default_dtype(void);
 FDL_API fdl_status fdl_set_default_device(fdl_device d);
 FDL_API fdl_device fdl_default_device(void);
 
-/* Tensor.to(dtype): the same tensor when it has that dtype already. Differentiable between floating dtypes. */
+/* Tensor.to(dtype): the shape of x; the same tensor when it has that dtype already. Differentiable between floating dtypes. */
 FDL_API fdl_tensor *fdl_to_dtype(fdl_tensor *x, fdl_dtype dtype);
 typedef struct fdl_to_opts {
     int opts_;
@@ -143,7 +143,8 @@ typedef struct fdl_to_opts {
     bool copy;         /* a new tensor even when nothing changes */
     bool channels_last;
 } fdl_to_opts;
-/* Tensor.to: all at once; what is left out stays. */
+/* Tensor.to: all at once; what is left out stays, the shape too. The others are its shorthands: to a device, to that of
+ * another tensor, to a dtype. */
 FDL_API fdl_tensor *fdl_to_opt(fdl_tensor *x, const fdl_to_opts *opts);
 FDL_API fdl_tensor *fdl_to_device_opt(fdl_tensor *x, fdl_device d, const fdl_to_opts *opts);
 FDL_API fdl_tensor *fdl_to_device_of(fdl_tensor *x, fdl_tensor *other);
@@ -155,13 +156,13 @@ FDL_API fdl_tensor *fdl_half(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_bfloat16(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_long(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_bool(fdl_tensor *x);
-/* A copy in page-locked CPU memory; x itself when it is pinned. Without CUDA, or for a CUDA tensor: FDL_E_DEVICE. */
+/* A copy of x's shape in page-locked CPU memory; x itself when it is pinned. Without CUDA, or for a CUDA tensor: FDL_E_DEVICE. */
 FDL_API fdl_tensor *fdl_pin_memory(fdl_tensor *x);
-/* The same values laid out channels-last: 4-d (or 5-d) only, else FDL_E_SHAPE. */
+/* The same shape and values laid out channels-last: 4-d (or 5-d) only, else FDL_E_SHAPE. */
 FDL_API fdl_tensor *fdl_channels_last(fdl_tensor *x);
-/* Row-major; x itself when it is. */
+/* The same shape and values in row-major order; x itself when it is so. */
 FDL_API fdl_tensor *fdl_contiguous(fdl_tensor *x);
-/* torch.clone: independent storage, differentiable. */
+/* torch.clone: the shape of x, independent storage, differentiable. */
 FDL_API fdl_tensor *fdl_clone(fdl_tensor *x);
 
 FDL_END_DECLS

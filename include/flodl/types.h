@@ -46,6 +46,7 @@ typedef struct fdl_device {
 enum { FDL_DEVICE_TYPE_DEFAULT = 0, FDL_DEVICE_TYPE_CPU = 1, FDL_DEVICE_TYPE_CUDA = 2 };
 enum { FDL_DEVICE_NAME_SIZE = 16 };
 
+/* FDL_CPU and FDL_CUDA(i) as functions. An index outside 0 to 127 is one that no machine has. */
 static inline fdl_device fdl_device_cpu(void)
 {
     fdl_device d = {FDL_DEVICE_TYPE_CPU, 0};
@@ -56,6 +57,7 @@ static inline fdl_device fdl_device_cuda(int index)
     fdl_device d = {FDL_DEVICE_TYPE_CUDA, (int16_t)(index < 0 || index > 127 ? -1 : index)};
     return d;
 }
+/* The devices: `.device = FDL_CUDA(1)`. */
 #define FDL_CPU (fdl_device_cpu())
 #define FDL_CUDA(i) (fdl_device_cuda(i))
 
@@ -99,9 +101,11 @@ FDL_API int64_t fdl_shape_numel(fdl_shape shape);
 
 #ifndef __cplusplus
 #define FDL_COUNT_INTS_(...) (sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
+/* A shape, FDL_SHAPE(32, 3, 224, 224); several dims, FDL_DIMS(0, 1); the shape of a 0-d tensor. Values, which may be kept. */
 #define FDL_SHAPE(...) ((fdl_shape){(int)FDL_COUNT_INTS_(__VA_ARGS__), {__VA_ARGS__}})
 #define FDL_DIMS(...) FDL_SHAPE(__VA_ARGS__)
 #define FDL_SCALAR ((fdl_shape){0, {0}})
+/* Integers and tensors in order: FDL_INTS(30, 60, 90), FDL_LIST(a, b). Their arrays live as long as the enclosing block. */
 #define FDL_INTS(...) ((fdl_ints){(int)FDL_COUNT_INTS_(__VA_ARGS__), (const int64_t[]){__VA_ARGS__}})
 #define FDL_LIST(...) (fdl_list_of((fdl_tensor *[]){__VA_ARGS__, FDL_END}))
 #endif
