@@ -23,6 +23,8 @@
 #include "flodl/version.h"
 #include "flodl/watch.h"
 #include "flodl/cuda.h"
+#include "flodl/stream.h"
+#include "flodl/cuda_graph.h"
 #include "flodl/norm.h"
 #include "flodl/embedding.h"
 #include "flodl/recurrent.h"
@@ -43,6 +45,7 @@
 #include "flodl/text.h"
 #include "flodl/clock.h"
 #include "flodl/file.h"
+#include "flodl/process.h"
 #include "flodl/monitor.h"
 
 /* Last: the macros that note the caller's place. */

@@ -8,8 +8,7 @@
 
 /* ---- reading small files ------------------------------------------------------------------------ */
 
-/* The beginning of <root><folder><name>, as text; false when there is none. */
-static bool read_text(const char *root, const char *folder, const char *name, char *text, size_t size)
+bool monitor_read_text(const char *root, const char *folder, const char *name, char *text, size_t size)
 {
     char path[2 * MONITOR_PATH_SIZE];
     int length = snprintf(path, sizeof path, "%s%s%s", root, folder, name);
@@ -46,8 +45,7 @@ static bool read_count(const char *text, const char **end, int64_t *count)
     return errno == 0;
 }
 
-/* The count behind `key` at the beginning of a line. */
-static bool find_count(const char *text, const char *key, int64_t *count)
+bool monitor_find_count(const char *text, const char *key, int64_t *count)
 {
     size_t length = strlen(key);
     for (const char *line = text; line; line = strchr(line, '\n')) {
@@ -66,7 +64,7 @@ static void take_cpu_limit(monitor_sampler *s, const char *group)
     char text[128];
     const char *at;
     int64_t quota, period; /* microseconds; "max 100000" is no limit */
-    if (!read_text(s->root, group, "/cpu.max", text, sizeof text) || !read_count(text, &at, &quota) ||
+    if (!monitor_read_text(s->root, group, "/cpu.max", text, sizeof text) || !read_count(text, &at, &quota) ||
         !read_count(at, &at, &period) || quota == 0 || period == 0)
         return;
     double processors = (double)quota / (double)period;
@@ -81,7 +79,8 @@ static void take_memory_limit(monitor_sampler *s, const char *group)
     char text[128];
     const char *at;
     int64_t limit;
-    if (!read_text(s->root, group, "/memory.max", text, sizeof text) || !read_count(text, &at, &limit))
+    if (!monitor_read_text(s->root, group, "/memory.max", text, sizeof text) ||
+        !read_count(text, &at, &limit))
         return;
     if (*s->memory_group && limit >= s->memory_limit)
         return;
@@ -95,7 +94,7 @@ static void find_limits(monitor_sampler *s)
 {
     static const char top[] = "/sys/fs/cgroup";
     char text[2 * MONITOR_PATH_SIZE], group[MONITOR_PATH_SIZE];
-    if (!read_text(s->root, "/proc/self", "/cgroup", text, sizeof text))
+    if (!monitor_read_text(s->root, "/proc/self", "/cgroup", text, sizeof text))
         return;
     const char *line = strncmp(text, "0::/", 4) == 0 ? text : strstr(text, "\n0::/");
     if (!line)
@@ -125,15 +124,15 @@ static bool read_processors(const monitor_sampler *s, double now, double *busy, 
     char text[512];
     int64_t count;
     if (*s->cpu_group) {
-        if (!read_text(s->root, s->cpu_group, "/cpu.stat", text, sizeof text) ||
-            !find_count(text, "usage_usec", &count))
+        if (!monitor_read_text(s->root, s->cpu_group, "/cpu.stat", text, sizeof text) ||
+            !monitor_find_count(text, "usage_usec", &count))
             return false;
         *busy = (double)count * 1e-6;
         *total = now * s->cpu_quota;
         return true;
     }
     /* cpu user nice system idle iowait irq softirq steal guest guest_nice; user holds guest already */
-    if (!read_text(s->root, "/proc", "/stat", text, sizeof text) || strncmp(text, "cpu ", 4) != 0)
+    if (!monitor_read_text(s->root, "/proc", "/stat", text, sizeof text) || strncmp(text, "cpu ", 4) != 0)
         return false;
     const char *at = text + 4;
     double all = 0, idle = 0;
@@ -171,8 +170,10 @@ static void memory(const monitor_sampler *s, fdl_monitor_resources *out)
 {
     char text[4096];
     int64_t total, available, used, inactive;
-    if (read_text(s->root, "/proc", "/meminfo", text, sizeof text) && find_count(text, "MemTotal:", &total) &&
-        find_count(text, "MemAvailable:", &available) && total <= INT64_MAX / 1024 && available <= total) {
+    if (monitor_read_text(s->root, "/proc", "/meminfo", text, sizeof text) &&
+        monitor_find_count(text, "MemTotal:", &total) &&
+        monitor_find_count(text, "MemAvailable:", &available) && total <= INT64_MAX / 1024 &&
+        available <= total) {
         out->ram_total = total * 1024;
         out->ram_used = (total - available) * 1024;
     }
@@ -181,22 +182,22 @@ static void memory(const monitor_sampler *s, fdl_monitor_resources *out)
     out->ram_total = s->memory_limit;
     out->ram_used = -1;
     const char *end;
-    if (!read_text(s->root, s->memory_group, "/memory.current", text, sizeof text) ||
+    if (!monitor_read_text(s->root, s->memory_group, "/memory.current", text, sizeof text) ||
         !read_count(text, &end, &used))
         return;
     /* File pages that the kernel would give back at once aren't what fills a container. */
-    if (read_text(s->root, s->memory_group, "/memory.stat", text, sizeof text) &&
-        find_count(text, "inactive_file", &inactive) && inactive <= used)
+    if (monitor_read_text(s->root, s->memory_group, "/memory.stat", text, sizeof text) &&
+        monitor_find_count(text, "inactive_file", &inactive) && inactive <= used)
         used -= inactive;
     out->ram_used = used;
 }
 
-static int64_t resident(const monitor_sampler *s)
+int64_t monitor_resident(const char *root)
 {
     char text[128];
     const char *at = text;
     int64_t size, pages, page = sysconf(_SC_PAGESIZE);
-    if (!read_text(s->root, "/proc/self", "/statm", text, sizeof text) || !read_count(at, &at, &size) ||
+    if (!monitor_read_text(root, "/proc/self", "/statm", text, sizeof text) || !read_count(at, &at, &size) ||
         !read_count(at, &at, &pages) || page <= 0 || pages > INT64_MAX / page)
         return -1;
     return pages * page;
@@ -215,6 +216,6 @@ void monitor_sampler_open(monitor_sampler *s, const char *root, double now)
 void monitor_sampler_read(monitor_sampler *s, double now, fdl_monitor_resources *out)
 {
     *out = (fdl_monitor_resources){
-        .cpu = processors(s, now), .ram_used = -1, .ram_total = -1, .rss = resident(s)};
+        .cpu = processors(s, now), .ram_used = -1, .ram_total = -1, .rss = monitor_resident(s->root)};
     memory(s, out);
 }

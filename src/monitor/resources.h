@@ -22,4 +22,11 @@ typedef struct monitor_sampler {
 void monitor_sampler_open(monitor_sampler *sampler, const char *root, double now);
 void monitor_sampler_read(monitor_sampler *sampler, double now, fdl_monitor_resources *out);
 
+/* Bytes of this process that are in memory; -1 where that is unknown. */
+int64_t monitor_resident(const char *root);
+/* The beginning of <root><folder><name>, as text; false when there is none. */
+bool monitor_read_text(const char *root, const char *folder, const char *name, char *text, size_t size);
+/* The count behind `key` at the beginning of a line. */
+bool monitor_find_count(const char *text, const char *key, int64_t *count);
+
 #endif

@@ -1,90 +1,32 @@
-/* CUDA devices and their memory. What libtorch does for any device goes through its device-generic interface; what only
- * CUDA's own headers have is compiled where they are (FLODL_CUDA). */
+/* CUDA devices. What libtorch does for any device goes through its device-generic interface; what only CUDA's own headers
+ * have is compiled where they are (FLODL_CUDA). */
 #include "flodl/cuda.h"
-#include "internal.h"
+#include "cuda.h"
+#include "flodl/message.h"
 
 #include <ATen/Context.h>
+#include <ATen/ops/add.h>
+#include <ATen/ops/ones.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #ifdef FLODL_CUDA
-#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
-#include <c10/cuda/CUDAFunctions.h>
-#include <c10/cuda/CUDAGuard.h>
 #endif
 
 using namespace flodl;
 
-namespace
-{
-
-int count()
-{
-    return at::hasCUDA() ? (int)at::globalContext().getAcceleratorHooksInterface(at::kCUDA).deviceCount() : 0;
-}
-
-/* Device i, or FDL_E_DEVICE. */
-at::Device gpu(int i)
-{
-    if (!at::hasCUDA())
-        fail(FDL_E_DEVICE, "this libtorch has no CUDA");
-    int n = count();
-    if (n == 0)
-        fail(FDL_E_DEVICE, "no CUDA device found");
-    if (i < 0 || i >= n)
-        fail(FDL_E_DEVICE, "device %d: this machine has %d CUDA device%s", i, n, n == 1 ? "" : "s");
-    return at::Device(at::kCUDA, (at::DeviceIndex)i);
-}
-
-#ifdef FLODL_CUDA
-enum class which { allocated, reserved };
-
-int64_t stat(int i, which what, bool peak)
-{
-    at::Device d = gpu(i);
-    c10::cuda::CUDACachingAllocator::init(count());
-    auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(d.index());
-    const auto &s = (what == which::allocated ? stats.allocated_bytes : stats.reserved_bytes)[0];
-    return peak ? s.peak : s.current;
-}
-#define STAT(i, what, peak) stat(i, which::what, peak)
-#else
-[[noreturn]] void without_cuda(int i)
-{
-    gpu(i);
-    fail(FDL_E_DEVICE, "flodl was built without CUDA");
-}
-int64_t no_stat(int i)
-{
-    without_cuda(i);
-}
-#define STAT(i, what, peak) no_stat(i)
-#endif
-
-template <class F>
-fdl_status measure(const char *function, int64_t *n, F &&f)
-{
-    return run(function, "()", pack(), [&] {
-        if (!n)
-            fail(FDL_E_NULL, "n is NULL");
-        *n = f();
-    });
-}
-
-} // namespace
-
 bool fdl_cuda_available(void)
 {
-    return OP((), count() > 0);
+    return OP((), cuda_count() > 0);
 }
 
 int fdl_cuda_count(void)
 {
-    return OP((), count());
+    return OP((), cuda_count());
 }
 
 int fdl_cuda_current(void)
 {
-    return OP((), count() ? (int)c10::impl::VirtualGuardImpl(at::kCUDA).getDevice().index() : 0);
+    return OP((), cuda_count() ? (int)c10::impl::VirtualGuardImpl(at::kCUDA).getDevice().index() : 0);
 }
 
 fdl_status fdl_cuda_set_current(int i)
@@ -103,91 +45,131 @@ fdl_status fdl_cuda_synchronize(int i)
     });
 }
 
-fdl_status fdl_cuda_memory_allocated(int i, int64_t *n)
-{
-    return measure(__func__, n, [&] { return STAT(i, allocated, false); });
-}
-
-fdl_status fdl_cuda_memory_reserved(int i, int64_t *n)
-{
-    return measure(__func__, n, [&] { return STAT(i, reserved, false); });
-}
-
-fdl_status fdl_cuda_max_memory_allocated(int i, int64_t *n)
-{
-    return measure(__func__, n, [&] { return STAT(i, allocated, true); });
-}
-
-fdl_status fdl_cuda_max_memory_reserved(int i, int64_t *n)
-{
-    return measure(__func__, n, [&] { return STAT(i, reserved, true); });
-}
-
 #ifdef FLODL_CUDA
 
-fdl_status fdl_cuda_reset_peak_memory_stats(int i)
+namespace
 {
-    return OP_DO((), {
-        at::Device d = gpu(i);
-        c10::cuda::CUDACachingAllocator::init(count());
-        c10::cuda::CUDACachingAllocator::resetPeakStats(d.index());
-    });
+
+cudaDeviceProp properties(int i)
+{
+    gpu(i);
+    cudaDeviceProp p;
+    C10_CUDA_CHECK(cudaGetDeviceProperties(&p, i));
+    return p;
 }
 
-fdl_status fdl_cuda_empty_cache(void)
+/* What to say of a device for which there are no kernels. */
+std::string no_kernels(int i)
 {
-    return OP_DO((), {
-        gpu(0);
-        c10::cuda::CUDACachingAllocator::init(count());
-        c10::cuda::CUDACachingAllocator::emptyCache();
-    });
+    cudaDeviceProp p = properties(i);
+    char text[512];
+    snprintf(text, sizeof text,
+             "cuda:%d (%s, sm_%d%d): this libtorch has no kernels for it; a build of libtorch for %s has", i,
+             p.name, p.major, p.minor, p.major <= 6 ? "CUDA 12.6 (cu126)" : "CUDA 12.8 (cu128) or newer");
+    return text;
 }
 
-fdl_status fdl_cuda_mem_info(int i, int64_t *used, int64_t *total)
-{
-    return OP_DO((), {
-        c10::cuda::CUDAGuard on(gpu(i));
-        size_t free_bytes = 0, all = 0;
-        C10_CUDA_CHECK(cudaMemGetInfo(&free_bytes, &all));
-        if (used)
-            *used = (int64_t)(all - free_bytes);
-        if (total)
-            *total = (int64_t)all;
-    });
-}
+} // namespace
 
 fdl_status fdl_cuda_name(int i, char *buf, size_t n)
 {
     return OP_DO((), {
-        gpu(i);
         if (!buf || !n)
             fail(FDL_E_NULL, "buf is NULL");
-        cudaDeviceProp properties;
-        C10_CUDA_CHECK(cudaGetDeviceProperties(&properties, i));
-        snprintf(buf, n, "%s", properties.name);
+        snprintf(buf, n, "%s", properties(i).name);
+    });
+}
+
+fdl_status fdl_cuda_capability(int i, int *major, int *minor)
+{
+    return OP_DO((), {
+        cudaDeviceProp p = properties(i);
+        if (major)
+            *major = p.major;
+        if (minor)
+            *minor = p.minor;
+    });
+}
+
+fdl_status fdl_cuda_info(int i, fdl_cuda_device_info *info)
+{
+    return OP_DO((), {
+        if (!info)
+            fail(FDL_E_NULL, "info is NULL");
+        cudaDeviceProp p = properties(i);
+        *info = {};
+        info->index = i;
+        snprintf(info->name, sizeof info->name, "%s", p.name);
+        info->total_memory = (int64_t)p.totalGlobalMem;
+        info->sm_major = p.major;
+        info->sm_minor = p.minor;
+        info->multiprocessors = p.multiProcessorCount;
+        char *at = info->uuid + snprintf(info->uuid, sizeof info->uuid, "GPU-");
+        for (int k = 0; k < 16; k++)
+            at += snprintf(at, 4, "%s%02x", k == 4 || k == 6 || k == 8 || k == 10 ? "-" : "",
+                           (unsigned)(unsigned char)p.uuid.bytes[k]);
     });
 }
 
 #else
-
-fdl_status fdl_cuda_reset_peak_memory_stats(int i)
-{
-    return OP_DO((), { without_cuda(i); });
-}
-
-fdl_status fdl_cuda_empty_cache(void)
-{
-    return OP_DO((), { without_cuda(0); });
-}
-
-fdl_status fdl_cuda_mem_info(int i, int64_t *, int64_t *)
-{
-    return OP_DO((), { without_cuda(i); });
-}
 
 fdl_status fdl_cuda_name(int i, char *, size_t)
 {
     return OP_DO((), { without_cuda(i); });
 }
 
+fdl_status fdl_cuda_capability(int i, int *, int *)
+{
+    return OP_DO((), { without_cuda(i); });
+}
+
+fdl_status fdl_cuda_info(int i, fdl_cuda_device_info *)
+{
+    return OP_DO((), { without_cuda(i); });
+}
+
+namespace
+{
+std::string no_kernels(int i)
+{
+    without_cuda(i);
+}
+} // namespace
+
 #endif
+
+fdl_status fdl_cuda_probe(int i)
+{
+    return OP_DO((), {
+        at::Device d = gpu(i);
+        bool computes = true;
+        try {
+            if (at::add(at::ones({1}, at::TensorOptions().device(d)), 1).item<float>() != 2)
+                fail(FDL_E_DEVICE, "cuda:%d computes wrong numbers", i);
+        } catch (const c10::Error &e) {
+            if (!strstr(e.what_without_backtrace(), "no kernel image"))
+                throw;
+            computes = false;
+        }
+        if (!computes)
+            fail(FDL_E_UNSUPPORTED, "%s", no_kernels(i).c_str());
+    });
+}
+
+int fdl_cuda_usable(int *out, int room)
+{
+    int n = 0, count = fdl_cuda_count();
+    for (int i = 0; i < count; i++) {
+        bool pending = fdl_error_pending() != FDL_OK;
+        if (fdl_cuda_probe(i) == FDL_OK) {
+            if (out && n < room)
+                out[n] = i;
+            n++;
+        } else if (!pending) {
+            if (fdl_msg_enabled(FDL_VERBOSE))
+                fdl_msg_emit(FDL_VERBOSE, "cuda:%d is left out: %s", i, fdl_last_error()->message);
+            fdl_clear_error();
+        }
+    }
+    return n;
+}

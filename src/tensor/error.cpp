@@ -1,5 +1,6 @@
 /* Exceptions become the thread's error: what was asked (operation, shapes, dtypes, devices), then libtorch's
  * own first line without its backtrace, classified by exception type and text. Runs on failure only. */
+#include "cuda.h"
 #include "internal.h"
 
 #include <c10/core/DeviceGuard.h>
@@ -114,8 +115,11 @@ bool contains(const std::string &text, std::initializer_list<const char *> words
 /* Libtorch has few exception types; its texts say the rest. */
 fdl_status classify(const std::string &text)
 {
-    if (contains(text, {"out of memory", "can't allocate memory", "not enough memory"}))
+    if (contains(text,
+                 {"out of memory", "can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED"}))
         return FDL_E_OOM;
+    if (contains(text, {"captur"})) /* of a CUDA graph */
+        return FDL_E_STATE;
     if (contains(text,
                  {"ZeroDivisionError", "negative integer powers", "appears multiple times", "duplicate dims",
                   "should be between 0 and 1", "Expected p_in", "multinomial distribution",
@@ -197,6 +201,29 @@ fdl_status report(const char *function, const operand *operands, int n, fdl_stat
     return fdl_fail(status, "%s: %s", call_text(function, operands, n).c_str(), why.c_str());
 }
 
+/* Whether a kernel went so wrong that the process can't use its devices any more. This is a fact about the process: from
+ * then on whatever CUDA and its libraries report is a consequence, however it is worded. */
+std::atomic<bool> context_lost{false};
+
+bool loses_context(const std::string &why)
+{
+    return contains(why, {"CUDA error"}) &&
+           contains(why, {"illegal memory access", "device-side assert", "misaligned address",
+                          "illegal instruction", "invalid program counter", "unspecified launch failure",
+                          "launch timed out", "hardware stack error", "address space", "uncorrectable"});
+}
+
+fdl_status report_torch(const char *function, const operand *operands, int n, const std::string &text)
+{
+    std::string why = first_line(text);
+    if (loses_context(why) && !context_lost.exchange(true))
+        return report(function, operands, n, FDL_E_DEVICE,
+                      why + "; the CUDA context is lost; restart the process");
+    if (context_lost && contains(why, {"CUDA", "CUBLAS", "CUDNN", "cuDNN", "CUSOLVER", "CUSPARSE", "NCCL"}))
+        return report(function, operands, n, FDL_E_DEVICE, why + " (the CUDA context was lost before)");
+    return report(function, operands, n, classify(why), why + hint(why));
+}
+
 } // namespace
 
 fdl_status caught(const char *function, const operand *operands, int n) noexcept
@@ -207,17 +234,15 @@ fdl_status caught(const char *function, const operand *operands, int n) noexcept
         } catch (const failure &f) {
             return report(function, operands, n, f.status, f.text);
         } catch (const c10::OutOfMemoryError &e) {
-            return report(function, operands, n, FDL_E_OOM, first_line(e.what_without_backtrace()));
+            return report(function, operands, n, FDL_E_OOM, first_line(oom_text(e.what_without_backtrace())));
         } catch (const c10::IndexError &e) {
             return report(function, operands, n, FDL_E_RANGE, first_line(e.what_without_backtrace()));
         } catch (const c10::Error &e) {
-            std::string why = first_line(e.what_without_backtrace());
-            return report(function, operands, n, classify(why), why + hint(why));
+            return report_torch(function, operands, n, e.what_without_backtrace());
         } catch (const std::bad_alloc &) {
             return report(function, operands, n, FDL_E_OOM, "memory ran out");
         } catch (const std::exception &e) {
-            std::string why = first_line(e.what());
-            return report(function, operands, n, classify(why), why + hint(why));
+            return report_torch(function, operands, n, e.what());
         } catch (...) {
             return report(function, operands, n, FDL_E_TORCH, "unknown exception");
         }

@@ -662,14 +662,14 @@ bool fdl_is_mine(fdl_tensor *x)
 namespace flodl
 {
 
-fdl_mode mode_open(mode_kind kind, void (*restore)(thread::mode &), uint64_t saved) noexcept
+fdl_mode mode_open(mode_kind kind, void (*restore)(thread::mode &), uint64_t saved, int also) noexcept
 {
     thread &th = self();
     if (th.mode_count == thread::mode_room) {
         fdl_fail(FDL_E_STATE, "more than %d modes are open on this thread", (int)thread::mode_room);
         return {0};
     }
-    th.modes[th.mode_count++] = {kind, restore, saved};
+    th.modes[th.mode_count++] = {kind, also, restore, saved};
     return {th.mode_count};
 }
 

@@ -1,6 +1,7 @@
 /* Random tensors, seeds, generators, determinism. */
 #include "flodl/random.h"
 #include "create.h"
+#include "cuda.h"
 #include "internal.h"
 #include "random.h"
 
@@ -135,9 +136,7 @@ fdl_status fdl_manual_seed(uint64_t seed)
 fdl_status fdl_cuda_manual_seed_all(uint64_t seed)
 {
     return OP_DO((), {
-        int count = at::hasCUDA()
-                        ? (int)at::globalContext().getAcceleratorHooksInterface(at::kCUDA).deviceCount()
-                        : 0;
+        int count = cuda_count();
         for (int i = 0; i < count; i++) {
             at::Generator g = at::globalContext().defaultGenerator(device(fdl_device_cuda(i)));
             std::lock_guard<std::mutex> hold(g.mutex());

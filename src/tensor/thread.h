@@ -7,6 +7,8 @@
 #include "flodl/scope.h"
 #include "internal.h"
 
+struct fdl_cuda_graph;
+
 namespace flodl
 {
 
@@ -52,6 +54,7 @@ namespace flodl
 struct thread {
     struct mode {
         mode_kind kind;
+        int also; /* more of what was saved: a stream's device */
         void (*restore)(mode &);
         uint64_t saved;
     };
@@ -71,6 +74,7 @@ struct thread {
     int mode_count = 0;
     fdl_dtype default_dtype = FDL_FLOAT32;
     fdl_device default_device = {FDL_DEVICE_TYPE_CPU, 0};
+    fdl_cuda_graph *capturing = nullptr; /* whose capture is open on this thread */
     thread *next = nullptr;
 
     void count(int by)
@@ -96,7 +100,7 @@ void scope_empty(thread &th, fdl_scope &scope);
 void *scope_memory(thread &th, size_t size);
 
 /* Puts a mode on the thread's stack; restore gets it back when it closes. depth 0 (with an error) when it is full. */
-fdl_mode mode_open(mode_kind kind, void (*restore)(thread::mode &), uint64_t saved) noexcept;
+fdl_mode mode_open(mode_kind kind, void (*restore)(thread::mode &), uint64_t saved, int also = 0) noexcept;
 
 } // namespace flodl
 

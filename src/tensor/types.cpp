@@ -1,10 +1,10 @@
 /* Dtypes, devices, shapes, lists. */
 #include "flodl/types.h"
+#include "cuda.h"
 #include "flodl/tensor.h"
 #include "internal.h"
 #include "thread.h"
 
-#include <ATen/Context.h>
 #include <c10/core/DeviceGuard.h>
 
 #include <cmath>
@@ -83,12 +83,8 @@ at::Device device(fdl_device d)
     char name[FDL_DEVICE_NAME_SIZE];
     if (d.type != FDL_DEVICE_TYPE_CUDA || d.index < 0)
         fail(FDL_E_DEVICE, "%s is no device", fdl_device_name(d, name));
-    int count =
-        at::hasCUDA() ? (int)at::globalContext().getAcceleratorHooksInterface(at::kCUDA).deviceCount() : 0;
-    if (d.index >= count)
-        fail(FDL_E_DEVICE, "%s: %s%d CUDA device%s", fdl_device_name(d, name),
-             at::hasCUDA() ? "this machine has " : "this libtorch has no CUDA; there are ", count,
-             count == 1 ? "" : "s");
+    if (d.index >= cuda_count())
+        fail(FDL_E_DEVICE, "%s: %s", fdl_device_name(d, name), cuda_devices().c_str());
     return at::Device(at::kCUDA, (at::DeviceIndex)d.index);
 }
 

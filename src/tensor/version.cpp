@@ -1,8 +1,8 @@
 /* Versions, and the number of threads. */
+#include "cuda.h"
 #include "flodl/version.h"
 #include "internal.h"
 
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <torch/version.h>
 
@@ -22,7 +22,7 @@ char *fdl_libtorch_version(char *buf, size_t n)
 
 bool fdl_built_with_cuda(void)
 {
-    return OP((), at::hasCUDA());
+    return OP((), cuda_built());
 }
 
 int fdl_num_threads(void)
