@@ -107,7 +107,7 @@ typedef struct fdl_module_ops {
     void (*reset)(void *self);                    /* forget per-sequence state */
     void (*detach_state)(void *self);             /* keep values, cut history */
     void (*train)(void *self, bool training);     /* told when the flag changes */
-    fdl_status (*to)(void *self, fdl_device dev); /* move what isn't registered */
+    fdl_status (*to)(void *self, fdl_device dev); /* after a move or a cast: move what isn't registered */
     /* Refs that it understands, in order of forward's inputs, NULL-ended; another one is refused when a flow is built.
      * NULL: any, by position (fdl_refs_at); fdl_forward calls its further inputs "1", "2", ... */
     const char *const *ref_names;

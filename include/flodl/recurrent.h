@@ -83,9 +83,28 @@ typedef struct fdl_rnn_opts {
 /* torch.rnn_tanh, torch.rnn_relu: x [L, N, in], h0 [D layers, N, h] -> [L, N, D h], as fdl_gru. */
 FDL_API fdl_tensor *fdl_rnn_opt(fdl_tensor *x, fdl_tensor *h0, fdl_list params, const fdl_rnn_opts *opts);
 
+/* ---- cuDNN's layout of the weights ----------------------------------------------------------------------- */
+
+typedef enum fdl_rnn_kind { FDL_RNN_TANH = 0, FDL_RNN_RELU, FDL_RNN_LSTM, FDL_RNN_GRU } fdl_rnn_kind;
+
+typedef struct fdl_rnn_flatten_opts {
+    int opts_;
+    int layers; /* default 1 */
+    bool no_bias;
+    bool bidirectional, batch_first;
+} fdl_rnn_flatten_opts;
+/* torch._cudnn_rnn_flatten_weight: moves the storage of params, as the functions above take them, into one buffer as cuDNN
+ * wants it; otherwise each call would copy them there. Values, handles and gradients stay. Nothing happens, and nothing
+ * is wrong, where cuDNN doesn't compute them: on the CPU, without cuDNN or with it switched off, with differing dtypes or
+ * with two params on one storage. Params that don't fit together: FDL_E_ARG, FDL_E_SHAPE. */
+FDL_API fdl_status fdl_rnn_flatten_opt(fdl_list params, fdl_rnn_kind kind, const fdl_rnn_flatten_opts *opts);
+
 FDL_END_DECLS
 
 #ifndef __cplusplus
+#define fdl_rnn_flatten(params, ...) fdl_rnn_flatten_(params, __VA_ARGS__, .opts_ = 0)
+#define fdl_rnn_flatten_(params, kind, ...) \
+    fdl_rnn_flatten_opt(params, kind, &(fdl_rnn_flatten_opts){__VA_ARGS__})
 #define fdl_gru_cell(x, h, w_ih, ...) fdl_gru_cell_(x, h, w_ih, __VA_ARGS__, .opts_ = 0)
 #define fdl_gru_cell_(x, h, w_ih, w_hh, ...) \
     fdl_gru_cell_opt(x, h, w_ih, w_hh, &(fdl_gru_cell_opts){__VA_ARGS__})

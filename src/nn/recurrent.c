@@ -49,6 +49,13 @@ static bool good_options(const char *name, int64_t in, int64_t hid, const fdl_nn
     return false;
 }
 
+/* cuDNN's layout, where it computes; parameters stay what they are. */
+static fdl_status flatten(recurrent *m, fdl_rnn_kind kind)
+{
+    return fdl_rnn_flatten(m->params, kind, .layers = m->layers, .no_bias = m->no_bias,
+                           .bidirectional = m->directions == 2, .batch_first = m->batch_first);
+}
+
 static fdl_module *new_recurrent(const fdl_module_ops *ops, int gates, int64_t in, int64_t hid,
                                  const fdl_nn_recurrent_opts *opts)
 {
@@ -85,7 +92,12 @@ static fdl_module *new_recurrent(const fdl_module_ops *ops, int gates, int64_t i
             if (o.proj)
                 add_param(m, "weight_hr", k, reverse, FDL_SHAPE(o.proj, hid), &o);
         }
-    return fdl_module_done(m);
+    m = fdl_module_done(m);
+    if (m && ops->to(self, o.device) != FDL_OK) {
+        fdl_module_free(m);
+        return NULL;
+    }
+    return m;
 }
 
 /* ---- running ------------------------------------------------------------------------------------ */
@@ -136,8 +148,17 @@ static fdl_tensor *gru_forward(void *self, fdl_tensor *x)
     return gru_run(self, x, NULL, NULL);
 }
 
-static const fdl_module_ops gru_ops = {
-    .kind = "gru", .size = sizeof(recurrent), .forward = gru_forward, .free = recurrent_free};
+static fdl_status gru_to(void *self, fdl_device d)
+{
+    (void)d;
+    return flatten(self, FDL_RNN_GRU);
+}
+
+static const fdl_module_ops gru_ops = {.kind = "gru",
+                                       .size = sizeof(recurrent),
+                                       .forward = gru_forward,
+                                       .to = gru_to,
+                                       .free = recurrent_free};
 
 fdl_module *fdl_nn_gru_opt(int64_t in, int64_t hid, const fdl_nn_gru_opts *opts)
 {
@@ -183,8 +204,17 @@ static fdl_tensor *lstm_forward(void *self, fdl_tensor *x)
     return lstm_run(self, x, NULL, NULL, NULL, NULL);
 }
 
-static const fdl_module_ops lstm_ops = {
-    .kind = "lstm", .size = sizeof(recurrent), .forward = lstm_forward, .free = recurrent_free};
+static fdl_status lstm_to(void *self, fdl_device d)
+{
+    (void)d;
+    return flatten(self, FDL_RNN_LSTM);
+}
+
+static const fdl_module_ops lstm_ops = {.kind = "lstm",
+                                       .size = sizeof(recurrent),
+                                       .forward = lstm_forward,
+                                       .to = lstm_to,
+                                       .free = recurrent_free};
 
 fdl_module *fdl_nn_lstm_opt(int64_t in, int64_t hid, const fdl_nn_lstm_opts *opts)
 {

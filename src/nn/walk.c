@@ -144,6 +144,13 @@ static fdl_status tell_module(fdl_module *m, void *ctx)
     return m->ops->to ? m->ops->to(m->self, *(fdl_device *)ctx) : FDL_OK;
 }
 
+/* A cast makes new storage, as a move does; whose parameters are cast is told where they are. */
+static fdl_status tell_cast(fdl_module *m, void *ctx)
+{
+    (void)ctx;
+    return m->ops->to && m->params.n ? m->ops->to(m->self, fdl_device_of(m->params.at[0]->t)) : FDL_OK;
+}
+
 fdl_status fdl_module_to_opt(fdl_module *m, fdl_device d, const fdl_module_to_opts *opts)
 {
     static const fdl_module_to_opts none = {0};
@@ -169,5 +176,6 @@ fdl_status fdl_cast_parameters(fdl_module *m, fdl_dtype dtype)
     if (!fdl_dtype_is_floating(dtype))
         return fdl_fail(FDL_E_DTYPE, "fdl_cast_parameters: %s is no floating dtype", fdl_dtype_name(dtype));
     move mv = {.to = {.dtype = dtype}};
-    return run_move(m, &mv);
+    FDL_TRY(run_move(m, &mv));
+    return fdl_module_walk(m, tell_cast, NULL);
 }

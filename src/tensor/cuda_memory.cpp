@@ -160,7 +160,7 @@ std::string flodl::oom_text(const std::string &why)
     size_t device = why.find("GPU ");
     if (why.find("CUDA out of memory") == std::string::npos || device == std::string::npos)
         return why;
-    int i = atoi(why.c_str() + device + 4);
+    int i = (int)strtol(why.c_str() + device + 4, nullptr, 10);
     size_t asked = why.find("Tried to allocate ");
     std::string request = asked < device ? why.substr(asked, device - asked) : "";
     while (!request.empty() && (request.back() == ' ' || request.back() == '.'))

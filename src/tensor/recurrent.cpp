@@ -4,6 +4,9 @@
 #include "spatial.h"
 
 #include <ATen/autocast_mode.h>
+#include <ATen/ops/_cudnn_rnn_flatten_weight.h>
+#include <ATen/ops/_use_cudnn_rnn_flatten_weight.h>
+#include <ATen/ops/cudnn_is_acceptable.h>
 #include <ATen/ops/gru.h>
 #include <ATen/ops/gru_cell.h>
 #include <ATen/ops/lstm.h>
@@ -12,6 +15,8 @@
 #include <ATen/ops/rnn_relu_cell.h>
 #include <ATen/ops/rnn_tanh.h>
 #include <ATen/ops/rnn_tanh_cell.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/GradMode.h>
 
 using namespace flodl;
 
@@ -234,5 +239,59 @@ fdl_tensor *fdl_rnn_opt(fdl_tensor *x, fdl_tensor *h0, fdl_list params, const fd
                                           o.bidirectional, o.batch_first);
         l.give(h_n, std::move(std::get<1>(both)));
         return l.out(std::move(std::get<0>(both)), o);
+    });
+}
+
+namespace
+{
+
+/* Whether cuDNN takes the weights, and each has a storage of its own. */
+bool can_be_flat(at::TensorList params)
+{
+    for (size_t i = 0; i < params.size(); i++) {
+        if (!params[i].is_cuda() || params[i].scalar_type() != params[0].scalar_type() ||
+            params[i].device() != params[0].device() || !at::cudnn_is_acceptable(params[i]))
+            return false;
+        for (size_t k = 0; k < i; k++)
+            if (params[k].data_ptr() == params[i].data_ptr())
+                return false;
+    }
+    return at::_use_cudnn_rnn_flatten_weight();
+}
+
+} // namespace
+
+fdl_status fdl_rnn_flatten_opt(fdl_list params, fdl_rnn_kind kind, const fdl_rnn_flatten_opts *opts)
+{
+    const fdl_rnn_flatten_opts &o = or_default(opts);
+    return OP_DO((params), {
+        static const struct {
+            int gates, mode; /* mode: cuDNN's number */
+        } kinds[] = {{1, 1}, {1, 0}, {4, 2}, {3, 3}};
+        if ((unsigned)kind >= sizeof kinds / sizeof *kinds)
+            fail(FDL_E_ARG, "%d is no kind of recurrent layer", (int)kind);
+        int64_t n = (o.layers ? o.layers : 1) * (int64_t)(o.bidirectional ? 2 : 1);
+        if (n < 1 || params.n < 2 || params.n % n != 0)
+            fail(FDL_E_ARG, "%d params for %lld layers and directions", params.n, (long long)n);
+        const at::Tensor &w_ih = params.at[0]->t;
+        const at::Tensor &w_hh = params.at[1]->t;
+        int64_t gates = kinds[kind].gates, each = params.n / n;
+        if (w_ih.dim() != 2 || w_hh.dim() != 2 || w_ih.size(0) % gates != 0 ||
+            w_hh.size(0) != w_ih.size(0) || w_ih.numel() == 0)
+            fail(FDL_E_SHAPE, "w_ih and w_hh are [%lld h, in] and [%lld h, h], got %s and %s", (long long)gates,
+                 (long long)gates, shape_text(w_ih.sizes()).text, shape_text(w_hh.sizes()).text);
+        int64_t hidden = w_ih.size(0) / gates, projected = w_hh.size(1) == hidden ? 0 : w_hh.size(1);
+        int64_t wanted = 2 + (o.no_bias ? 0 : 2) + (projected ? 1 : 0);
+        if (each != wanted)
+            fail(FDL_E_ARG, "%lld params a layer and direction; these have %lld", (long long)each,
+                 (long long)wanted);
+        tensors all(params);
+        at::TensorList list = all;
+        if (!can_be_flat(list))
+            return;
+        c10::NoGradGuard no_grad;
+        c10::OptionalDeviceGuard on(w_ih.device());
+        at::_cudnn_rnn_flatten_weight(list, each, w_ih.size(1), kinds[kind].mode, hidden, projected,
+                                      o.layers ? o.layers : 1, o.batch_first, o.bidirectional);
     });
 }
