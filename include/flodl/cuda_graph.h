@@ -12,7 +12,8 @@
  * read-back, a shape that depends on data, fdl_cuda_synchronize) fails with FDL_E_STATE and spoils the capture. Memory that
  * is allocated comes from the graph's pool: tensors made in the capture stay valid, and each replay overwrites them, while
  * the graph lives and their handles do. A handle lives as long as its scope, as ever; the memory of one that dies inside
- * the capture is used again by what is captured later. Random numbers differ between replays as they do between calls. */
+ * the capture is used again by what is captured later. Random numbers differ between replays as they do between calls; for
+ * that two threads must not capture on one device at a time. */
 #ifndef FLODL_CUDA_GRAPH_H
 #define FLODL_CUDA_GRAPH_H
 

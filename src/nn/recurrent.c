@@ -154,11 +154,8 @@ static fdl_status gru_to(void *self, fdl_device d)
     return flatten(self, FDL_RNN_GRU);
 }
 
-static const fdl_module_ops gru_ops = {.kind = "gru",
-                                       .size = sizeof(recurrent),
-                                       .forward = gru_forward,
-                                       .to = gru_to,
-                                       .free = recurrent_free};
+static const fdl_module_ops gru_ops = {
+    .kind = "gru", .size = sizeof(recurrent), .forward = gru_forward, .to = gru_to, .free = recurrent_free};
 
 fdl_module *fdl_nn_gru_opt(int64_t in, int64_t hid, const fdl_nn_gru_opts *opts)
 {
@@ -211,10 +208,10 @@ static fdl_status lstm_to(void *self, fdl_device d)
 }
 
 static const fdl_module_ops lstm_ops = {.kind = "lstm",
-                                       .size = sizeof(recurrent),
-                                       .forward = lstm_forward,
-                                       .to = lstm_to,
-                                       .free = recurrent_free};
+                                        .size = sizeof(recurrent),
+                                        .forward = lstm_forward,
+                                        .to = lstm_to,
+                                        .free = recurrent_free};
 
 fdl_module *fdl_nn_lstm_opt(int64_t in, int64_t hid, const fdl_nn_lstm_opts *opts)
 {

@@ -276,10 +276,11 @@ fdl_status fdl_rnn_flatten_opt(fdl_list params, fdl_rnn_kind kind, const fdl_rnn
         const at::Tensor &w_ih = params.at[0]->t;
         const at::Tensor &w_hh = params.at[1]->t;
         int64_t gates = kinds[kind].gates, each = params.n / n;
-        if (w_ih.dim() != 2 || w_hh.dim() != 2 || w_ih.size(0) % gates != 0 ||
-            w_hh.size(0) != w_ih.size(0) || w_ih.numel() == 0)
-            fail(FDL_E_SHAPE, "w_ih and w_hh are [%lld h, in] and [%lld h, h], got %s and %s", (long long)gates,
-                 (long long)gates, shape_text(w_ih.sizes()).text, shape_text(w_hh.sizes()).text);
+        if (w_ih.dim() != 2 || w_hh.dim() != 2 || w_ih.size(0) % gates != 0 || w_hh.size(0) != w_ih.size(0) ||
+            w_ih.numel() == 0)
+            fail(FDL_E_SHAPE, "w_ih and w_hh are [%lld h, in] and [%lld h, h], got %s and %s",
+                 (long long)gates, (long long)gates, shape_text(w_ih.sizes()).text,
+                 shape_text(w_hh.sizes()).text);
         int64_t hidden = w_ih.size(0) / gates, projected = w_hh.size(1) == hidden ? 0 : w_hh.size(1);
         int64_t wanted = 2 + (o.no_bias ? 0 : 2) + (projected ? 1 : 0);
         if (each != wanted)

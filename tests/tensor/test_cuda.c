@@ -922,6 +922,102 @@ static void other_threads(void **state)
     fdl_cuda_graph_free(g);
 }
 
+/* ---- recurrent weights in one buffer ------------------------------------------------------------------------------- */
+
+/* Counts libtorch's complaints that it has to copy recurrent weights together. */
+static void count_copies(int level, const char *line, void *ctx)
+{
+    (void)level;
+    if (strstr(line, "contiguous chunk"))
+        ++*(int *)ctx;
+}
+
+static fdl_tensor *copied_list(fdl_params *ps, fdl_list *list)
+{
+    int n = fdl_params_count(ps);
+    list->n = n;
+    list->at = fdl_scope_alloc(sizeof *list->at * (size_t)n);
+    for (int i = 0; i < n; i++)
+        list->at[i] = fdl_clone(fdl_param_tensor(fdl_params_at(ps, i)));
+    return list->at[n - 1];
+}
+
+static void flat_weights(void **state)
+{
+    (void)state;
+    need_gpu();
+    FDL_SCOPE;
+    int copies = 0, level = fdl_verbosity_level();
+    check_ok(fdl_allow_tf32(false, false));
+    fdl_set_verbosity(FDL_VERBOSE);
+    check_ok(fdl_msg_set_sink(count_copies, &copies));
+    for (int kind = 0; kind < 2; kind++)
+        for (int way = 0; way < 3; way++) { /* made there, moved there, moved and cast */
+            fdl_device at = way ? FDL_CPU : GPU;
+            check_ok(fdl_manual_seed(3));
+            fdl_module *m =
+                kind ? fdl_nn_lstm(6, 8, .layers = 2, .bidirectional = true, .proj = 3, .device = at)
+                     : fdl_nn_gru(6, 8, .layers = 2, .bidirectional = true, .device = at);
+            check_some(m);
+            fdl_params *ps = fdl_parameters(m);
+            fdl_tensor *first = fdl_param_tensor(fdl_params_at(ps, 0)), *x = fdl_randn(FDL_SHAPE(5, 2, 6));
+            const void *identity = fdl_identity(first);
+            fdl_tensor *values = fdl_cpu(fdl_clone(first)), *want = way ? fdl_forward(m, x) : NULL;
+            check_ok(fdl_module_to(m, GPU));
+            if (way == 2) {
+                check_ok(fdl_cast_parameters(m, FDL_FLOAT64));
+                x = fdl_double(x);
+                want = fdl_double(want);
+                values = fdl_double(values);
+            }
+            assert_ptr_equal(fdl_param_tensor(fdl_params_at(fdl_parameters(m), 0)), first);
+            assert_true(fdl_identity(first) == identity && fdl_requires_grad(first) && fdl_is_leaf(first));
+            assert_true(fdl_same(fdl_cpu(first), values));
+            copies = 0;
+            fdl_tensor *y = fdl_forward(m, fdl_cuda(x));
+            check_some(y);
+            assert_int_equal(copies, 0);
+            if (want)
+                assert_true(fdl_allclose(fdl_cpu(y), want, .rtol = 1e-4, .atol = 1e-5));
+            check_ok(fdl_backward(fdl_sum(y)));
+            assert_non_null(fdl_grad(first));
+            if (!kind) {
+                fdl_list loose;
+                check_some(copied_list(ps, &loose));
+                fdl_tensor *h0 = fdl_zeros(FDL_SHAPE(4, 2, 8), .device = GPU, .dtype = fdl_dtype_of(x));
+                fdl_tensor *z = fdl_gru(fdl_cuda(x), h0, loose, .layers = 2, .bidirectional = true);
+                check_some(z);
+                assert_true(copies > 0); /* that they are counted at all */
+                check_ok(fdl_rnn_flatten(loose, FDL_RNN_GRU, .layers = 2, .bidirectional = true));
+                copies = 0;
+                assert_true(fdl_allclose(fdl_gru(fdl_cuda(x), h0, loose, .layers = 2, .bidirectional = true),
+                                         y, .atol = 1e-5));
+                assert_int_equal(copies, 0);
+            }
+            check_ok(fdl_module_free(m));
+        }
+    check_ok(fdl_msg_set_sink(NULL, NULL));
+    fdl_set_verbosity(level);
+    check_ok(fdl_allow_tf32(false, true));
+}
+
+static void weights_that_do_not_fit(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_list fit = FDL_LIST(fdl_zeros(FDL_SHAPE(24, 6)), fdl_zeros(FDL_SHAPE(24, 8)),
+                            fdl_zeros(FDL_SHAPE(24)), fdl_zeros(FDL_SHAPE(24)));
+    check_ok(fdl_rnn_flatten(fit, FDL_RNN_GRU)); /* on the CPU: nothing */
+    assert_int_equal(fdl_rnn_flatten(fit, FDL_RNN_GRU, .layers = 3), FDL_E_ARG);
+    check_error(FDL_E_ARG, "fdl_rnn_flatten", "4 params", "3 layers");
+    assert_int_equal(fdl_rnn_flatten(fit, FDL_RNN_GRU, .no_bias = true), FDL_E_ARG);
+    check_error(FDL_E_ARG, "these have 2");
+    assert_int_equal(fdl_rnn_flatten(fit, (fdl_rnn_kind)7), FDL_E_ARG);
+    check_error(FDL_E_ARG, "7");
+    assert_int_equal(fdl_rnn_flatten(FDL_LIST(fit.at[2], fit.at[3]), FDL_RNN_GRU), FDL_E_SHAPE);
+    check_error(FDL_E_SHAPE, "w_ih");
+}
+
 /* ---- a lost context: in a process of its own ------------------------------------------------------------------ */
 
 enum { WRONG = 20 };
@@ -1005,6 +1101,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(random_numbers_in_graphs),
         cmocka_unit_test(shared_pool),
         cmocka_unit_test(other_threads),
+        cmocka_unit_test(flat_weights),
+        cmocka_unit_test(weights_that_do_not_fit),
         cmocka_unit_test(lost_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
