@@ -195,6 +195,17 @@ void need_none_open(at::Device d)
         fail(FDL_E_STATE, "a capture is open on this thread");
 }
 
+/* Tells the graph of a generator; newer libtorch, which takes along what is drawn from, has no function for it. */
+template <class Graph>
+auto know(Graph &graph, const at::Generator &g, int) -> decltype(graph.register_generator_state(g))
+{
+    graph.register_generator_state(g);
+}
+template <class Graph>
+void know(Graph &, const at::Generator &, long)
+{
+}
+
 struct begin_with {
     at::Device device;
     CUDAStream stream;
@@ -218,7 +229,7 @@ void begin(fdl_cuda_graph *g, const begin_with &o)
         for (fdl_generator *const *gen = o.generators; gen && *gen; gen++) {
             if ((*gen)->g.device() != o.device)
                 fail(FDL_E_DEVICE, "generators[%d] is of another device", (int)(gen - o.generators));
-            g->graph->register_generator_state((*gen)->g);
+            know(*g->graph, (*gen)->g, 0);
         }
         g->graph->capture_begin(g->pool, o.mode);
     } catch (...) {
