@@ -24,6 +24,7 @@ typedef fdl_tensor *ops_call(fdl_list in, void *ctx);
 #define OPS_NAMES                                                                                         \
     FDL_UNUSED fdl_tensor *a = ops_at(in, 0), *b = ops_at(in, 1), *c = ops_at(in, 2), *d = ops_at(in, 3); \
     FDL_UNUSED fdl_tensor *e = ops_at(in, 4), *f = ops_at(in, 5), *g = ops_at(in, 6), *out = NULL;        \
+    FDL_UNUSED fdl_list two = {0, NULL};                                                                  \
     (void)ctx;
 static inline fdl_tensor *ops_at(fdl_list in, int i)
 {
@@ -68,6 +69,23 @@ static inline fdl_tensor *ops_strided(fdl_tensor *x)
     if (n > 1)
         y = fdl_transpose(fdl_contiguous(fdl_transpose(x, 0, n - 1)), 0, n - 1);
     return fdl_select(fdl_stack(FDL_LIST(y, y), -1), -1, 0);
+}
+
+/* x's elements in storage of their own, contiguous or not as x is. */
+static inline fdl_tensor *ops_copy(fdl_tensor *x)
+{
+    return fdl_is_contiguous(x) ? fdl_clone(x) : ops_strided(x);
+}
+
+/* An operation in place on a copy of a, `out`: that, or NULL if the operation failed. */
+#define OPS_IN_PLACE(call) (out = ops_copy(a), (call) == FDL_OK ? out : NULL)
+/* The same on the list `two` of copies of a and b; their elements one behind the other. */
+#define OPS_BOTH(call) (two = FDL_LIST(ops_copy(a), ops_copy(b)), (call) == FDL_OK ? ops_joined(two) : NULL)
+
+static inline fdl_tensor *ops_joined(fdl_list list)
+{
+    fdl_tensor *x = fdl_list_at(list, 0), *y = fdl_list_at(list, 1);
+    return fdl_cat(FDL_LIST(fdl_reshape(x, FDL_SHAPE(-1)), fdl_reshape(y, FDL_SHAPE(-1))), 0);
 }
 
 /* One operand, "A2x3"; *text moves behind it. NULL for a text that is none, or a failure. */

@@ -10,14 +10,17 @@ FDL_BEGIN_DECLS
 
 /* a[i] += alpha * b[i]. */
 FDL_API fdl_status fdl_foreach_add_opt_(fdl_list a, fdl_list b, const fdl_alpha_opts *opts);
+/* a[i] += s, a[i] *= s, s a number. */
 FDL_API fdl_status fdl_foreach_add_scalar_(fdl_list a, double s);
 FDL_API fdl_status fdl_foreach_mul_scalar_(fdl_list a, double s);
-/* a[i] *= s, s a tensor of one element on the lists' device. */
+/* a[i] *= s, s a 0-d tensor on the lists' device. */
 FDL_API fdl_status fdl_foreach_mul_(fdl_list a, fdl_tensor *s);
-/* a[i] += s * b[i], s a tensor of one element on the lists' device: a rate that lives on the device. */
+/* a[i] += s * b[i], s a 0-d tensor on the lists' device: a rate that lives there. */
 FDL_API fdl_status fdl_foreach_add_scaled_(fdl_list a, fdl_list b, fdl_tensor *s);
+/* a[i] *= b[i], a[i] /= b[i]. */
 FDL_API fdl_status fdl_foreach_mul_list_(fdl_list a, fdl_list b);
 FDL_API fdl_status fdl_foreach_div_(fdl_list a, fdl_list b);
+/* a[i] = 0, its square root, its negative. */
 FDL_API fdl_status fdl_foreach_zero_(fdl_list a);
 FDL_API fdl_status fdl_foreach_sqrt_(fdl_list a);
 FDL_API fdl_status fdl_foreach_neg_(fdl_list a);
@@ -28,11 +31,12 @@ FDL_API fdl_status fdl_foreach_addcmul_(fdl_list a, fdl_list b, fdl_list c, doub
 FDL_API fdl_status fdl_foreach_addcdiv_(fdl_list a, fdl_list b, fdl_list c, double value);
 /* a[i] = max(a[i], b[i]). */
 FDL_API fdl_status fdl_foreach_maximum_(fdl_list a, fdl_list b);
+/* a[i] = min(a[i], s), max(a[i], s), s a number. */
 FDL_API fdl_status fdl_foreach_clamp_max_(fdl_list a, double s);
 FDL_API fdl_status fdl_foreach_clamp_min_(fdl_list a, double s);
 /* a[i] = b[i], converted and moved as needed. */
 FDL_API fdl_status fdl_foreach_copy_(fdl_list a, fdl_list b);
-/* New lists, elements in order: clones; square roots; negatives. */
+/* New lists, elements in order: square roots; negatives. */
 FDL_API fdl_list fdl_foreach_sqrt(fdl_list a);
 FDL_API fdl_list fdl_foreach_neg(fdl_list a);
 /* a[i] + alpha * b[i], with alpha a number. */

@@ -17,6 +17,7 @@ typedef struct fdl_alpha_opts {
 /* x += alpha * y, x -= alpha * y. `fdl_add_(x, y, .alpha = 2)`. */
 FDL_API fdl_status fdl_add_opt_(fdl_tensor *x, fdl_tensor *y, const fdl_alpha_opts *opts);
 FDL_API fdl_status fdl_sub_opt_(fdl_tensor *x, fdl_tensor *y, const fdl_alpha_opts *opts);
+/* x *= y, x /= y; and each of the four with a number. */
 FDL_API fdl_status fdl_mul_(fdl_tensor *x, fdl_tensor *y);
 FDL_API fdl_status fdl_div_(fdl_tensor *x, fdl_tensor *y);
 FDL_API fdl_status fdl_add_scalar_(fdl_tensor *x, double s);
@@ -34,13 +35,15 @@ FDL_API fdl_status fdl_addcdiv_opt_(fdl_tensor *x, fdl_tensor *a, fdl_tensor *b,
 FDL_API fdl_status fdl_lerp_(fdl_tensor *x, fdl_tensor *y, double w);
 /* x = max(x, y). */
 FDL_API fdl_status fdl_maximum_(fdl_tensor *x, fdl_tensor *y);
+/* Each element clamped to [lo, hi]. Its square root; negative; 0 where it is below 0. */
 FDL_API fdl_status fdl_clamp_(fdl_tensor *x, double lo, double hi);
 FDL_API fdl_status fdl_sqrt_(fdl_tensor *x);
 FDL_API fdl_status fdl_neg_(fdl_tensor *x);
 FDL_API fdl_status fdl_relu_(fdl_tensor *x);
+/* Every element 0; every element s. */
 FDL_API fdl_status fdl_zero_(fdl_tensor *x);
 FDL_API fdl_status fdl_fill_(fdl_tensor *x, double s);
-/* mask: bool, or anything that is true where it isn't 0; broadcasts to x. */
+/* s where the mask is true. mask: bool, or anything that is true where it isn't 0; broadcasts to x. */
 FDL_API fdl_status fdl_masked_fill_(fdl_tensor *x, fdl_tensor *mask, double s);
 /* Rows of x along dim at positions idx [n] (int64) become those of src. */
 FDL_API fdl_status fdl_index_copy_(fdl_tensor *x, int dim, fdl_tensor *idx, fdl_tensor *src);

@@ -48,11 +48,11 @@ FDL_API fdl_tensor *fdl_repeat_interleave(fdl_tensor *x, int64_t n, int dim);
 
 /* ---- moving elements -------------------------------------------------------------------------------- */
 
-/* torch.flip: the order along each of the dims reversed. */
+/* torch.flip: the shape of x, the order along each of the dims reversed. */
 FDL_API fdl_tensor *fdl_flip(fdl_tensor *x, fdl_shape dims);
 /* torch.roll: [1, 2, 3, 4] by -1 is [2, 3, 4, 1]. */
 FDL_API fdl_tensor *fdl_roll(fdl_tensor *x, int64_t shift, int dim);
-/* torch.rot90: k quarter turns from dim d0 toward d1. */
+/* torch.rot90: k quarter turns from dim d0 toward d1, whose extents change places for an odd k. */
 FDL_API fdl_tensor *fdl_rot90(fdl_tensor *x, int64_t k, int d0, int d1);
 
 typedef struct fdl_diagonal_opts {

@@ -80,6 +80,7 @@ FDL_API fdl_status fdl_cuda_event_elapsed_ms(fdl_event *start, fdl_event *end, d
 FDL_END_DECLS
 
 #ifndef __cplusplus
+/* Makes s current on its device to the end of the enclosing block: a declaration. */
 #define FDL_STREAM(s) FDL_MODE_(fdl_stream_open(s))
 #define fdl_cuda_stream_new(...) fdl_cuda_stream_new_(__VA_ARGS__, .opts_ = 0)
 #define fdl_cuda_stream_new_(device, ...) \

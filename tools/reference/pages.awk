@@ -146,7 +146,7 @@ function default_of(s, i,    text_, d, n, parts, place, type)
         return "false"
     if (type ~ /\*$/ || type == "fdl_shape" || type == "fdl_list" || type == "fdl_opt_i64" || type ~ /\(\*/)
         return "none"
-    if (type in enumerators)
+    if (type in enumerators && type != "fdl_dtype")
         return "`" enumerator[type, 1] "`"
     if (type == "int" || type == "int64_t" || type == "double")
         return text_ == "" ? "0" : ""
@@ -228,8 +228,13 @@ function signature(f,    s, i, text_, head, n, parts, line_, out_, params)
     if (options[f] != "") {
         sub(/(, )?const fdl_[a-z0-9_]+ \*opts$/, "", params)
         s = struct_of(options[f])
-        for (i = 1; i <= fields[s]; i++)
-            params = params (params == "" ? "" : ", ") "." field[s, i]
+        # Many options stand once on each page.
+        if (fields[s] > 3 && (function_of[f], s) in listed)
+            params = params (params == "" ? "" : ", ") "..."
+        else
+            for (i = 1; i <= fields[s]; i++)
+                params = params (params == "" ? "" : ", ") "." field[s, i]
+        listed[function_of[f], s] = 1
     }
     if (params == "void")
         params = "void"
@@ -551,8 +556,9 @@ function overview(    file, i, h, k, letters, l, name, m, sorted, j, t)
     print "```" > file
     print "" > file
     print "What begins with a dot is an option: named, in any order, or left out, which means PyTorch's default:" > file
-    print "`fdl_topk(x, 5, -1, .indices = &places)`. Such a call is a macro; the plain function under it, for C++ and for" > file
-    print "pointers to functions, is `fdl_topk_opt(x, 5, -1, &opts)` with the struct of the options or NULL. A result belongs" > file
+    print "`fdl_topk(x, 5, -1, .indices = &places)`. `...` stands for many options that a call above on the page shows. Such a" > file
+    print "call is a macro; the plain function under it, for C++ and for pointers to functions, is" > file
+    print "`fdl_topk_opt(x, 5, -1, &opts)` with the struct of the options or NULL. A result belongs" > file
     print "to the innermost open scope unless its text says *owned* or *borrowed* ([memory](../memory.md)); NULL is a" > file
     print "failure, which passes through ([errors](../errors.md))." > file
     print "" > file
@@ -617,13 +623,13 @@ END {
         m = macro_names[i]
         if (m !~ /^fdl_/ || m in has_options || macro_body[m] ~ /FDL_EITHER_/)
             continue
-        if (m "_of" in function_of)
+        f = ""
+        if (match(macro_body[m], /^fdl_[a-z0-9_]+/))
+            f = substr(macro_body[m], 1, RLENGTH)
+        if (f in function_of && (macro_comment[m] == "" || f == m "_list"))
+            over[f] = m
+        else if (m "_of" in function_of)
             over[m "_of"] = m
-        else if (match(macro_body[m], /^fdl_[a-z0-9_]+/) && substr(macro_body[m], 1, RLENGTH) in function_of &&
-                 macro_comment[m] == "")
-            over[substr(macro_body[m], 1, RLENGTH)] = m
-        else if (macro_body[m] ~ /^fdl_forward_list/)
-            over["fdl_forward_list"] = m
         else
             continue
         consumed[m] = 1
