@@ -111,7 +111,7 @@ static void by_hand(int which, fdl_tensor *x, int times)
 static figure measured(int which)
 {
     FDL_SCOPE;
-    fdl_mode mode = cases[which].no_grad ? fdl_no_grad_open() : fdl_enable_grad_open();
+    fdl_mode_guard mode = cases[which].no_grad ? fdl_no_grad_open() : fdl_enable_grad_open();
     fdl_tensor *x = fdl_ones(FDL_SHAPE(1, 64));
     fdl_flow_builder *b = fdl_flow_new();
     for (int k = 0; k < cases[which].n; k++) {

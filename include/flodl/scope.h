@@ -54,19 +54,19 @@ FDL_API bool fdl_is_checked(void);
 /* ---- modes ------------------------------------------------------------------------------------- */
 
 /* A mode that was opened by hand and must be closed in reverse order on the same thread. */
-typedef struct fdl_mode {
+typedef struct fdl_mode_guard {
     int depth; /* 0: nothing was opened */
-} fdl_mode;
+} fdl_mode_guard;
 
 /* torch.no_grad: results don't require grad. `FDL_NO_GRAD;` holds to the end of the enclosing block. */
-FDL_API fdl_mode fdl_no_grad_open(void);
+FDL_API fdl_mode_guard fdl_no_grad_open(void);
 /* torch.enable_grad: records again inside no_grad. `FDL_ENABLE_GRAD;` */
-FDL_API fdl_mode fdl_enable_grad_open(void);
+FDL_API fdl_mode_guard fdl_enable_grad_open(void);
 /* torch.inference_mode: no_grad without version counters and view tracking; what is made inside can't be used in a
  * recorded operation outside. `FDL_INFERENCE;` */
-FDL_API fdl_mode fdl_inference_open(void);
+FDL_API fdl_mode_guard fdl_inference_open(void);
 /* Restores what was before. Out of order or closed already: FDL_E_STATE, nothing changed. */
-FDL_API fdl_status fdl_mode_close(fdl_mode mode);
+FDL_API fdl_status fdl_mode_close(fdl_mode_guard mode);
 FDL_API bool fdl_grad_enabled(void);
 
 /* ---- for the layers above: handles that are objects --------------------------------------------- */
@@ -94,7 +94,7 @@ FDL_API fdl_scope *fdl_scope_open_in_(fdl_scope *outer);
 FDL_API void fdl_scope_leave_(fdl_scope **scope);
 FDL_API fdl_tensor *fdl_return_(fdl_tensor *x, fdl_scope *lexical);
 FDL_API fdl_list fdl_return_list_(fdl_list list, fdl_scope *lexical);
-FDL_API void fdl_mode_leave_(fdl_mode *mode);
+FDL_API void fdl_mode_leave_(fdl_mode_guard *mode);
 
 FDL_END_DECLS
 
@@ -116,8 +116,9 @@ static fdl_scope *const fdl_scope_here_ FDL_UNUSED = NULL;
     FDL_NO_SHADOW_END_                                                        \
     _Static_assert(1, "takes the semicolon")
 
-#define FDL_MODE_(open) \
-    FDL_UNUSED __attribute__((cleanup(fdl_mode_leave_))) fdl_mode FDL_CAT(fdl_mode_, __COUNTER__) = (open)
+#define FDL_MODE_(open)                                                                                   \
+    FDL_UNUSED __attribute__((cleanup(fdl_mode_leave_))) fdl_mode_guard FDL_CAT(fdl_mode_, __COUNTER__) = \
+        (open)
 /* Modes that hold to the end of the enclosing block: torch.no_grad, torch.enable_grad, torch.inference_mode. */
 #define FDL_NO_GRAD FDL_MODE_(fdl_no_grad_open())
 #define FDL_ENABLE_GRAD FDL_MODE_(fdl_enable_grad_open())

@@ -52,7 +52,7 @@ FDL_API fdl_status fdl_cuda_stream_wait_stream(fdl_stream *s, fdl_stream *other)
 
 /* torch.cuda.stream: makes s this thread's current stream of its device; closing the mode restores the stream that was
  * current before. `FDL_STREAM(s);` holds to the end of the enclosing block. Which device is current stays. */
-FDL_API fdl_mode fdl_stream_open(fdl_stream *s);
+FDL_API fdl_mode_guard fdl_stream_open(fdl_stream *s);
 /* torch.Tensor.record_stream: x is used on s too, so its memory isn't given to others before the work on s, as issued when
  * x is freed, is done. For tensors that were made on another stream and die while s may still read them. */
 FDL_API fdl_status fdl_record_stream(fdl_tensor *x, fdl_stream *s);

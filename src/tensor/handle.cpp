@@ -662,7 +662,7 @@ bool fdl_is_mine(fdl_tensor *x)
 namespace flodl
 {
 
-fdl_mode mode_open(mode_kind kind, void (*restore)(thread::mode &), uint64_t saved, int also) noexcept
+fdl_mode_guard mode_open(mode_kind kind, void (*restore)(thread::mode &), uint64_t saved, int also) noexcept
 {
     thread &th = self();
     if (th.mode_count == thread::mode_room) {
@@ -683,10 +683,10 @@ void restore_grad(thread::mode &m)
     c10::GradMode::set_enabled(m.saved != 0);
 }
 
-fdl_mode grad_open(bool on)
+fdl_mode_guard grad_open(bool on)
 {
     bool before = c10::GradMode::is_enabled();
-    fdl_mode mode = mode_open(mode_kind::grad, restore_grad, before);
+    fdl_mode_guard mode = mode_open(mode_kind::grad, restore_grad, before);
     if (mode.depth)
         c10::GradMode::set_enabled(on);
     return mode;
@@ -699,30 +699,31 @@ void restore_inference(thread::mode &m)
 
 } // namespace
 
-fdl_mode fdl_no_grad_open(void)
+fdl_mode_guard fdl_no_grad_open(void)
 {
     return grad_open(false);
 }
 
-fdl_mode fdl_enable_grad_open(void)
+fdl_mode_guard fdl_enable_grad_open(void)
 {
     return grad_open(true);
 }
 
-fdl_mode fdl_inference_open(void)
+fdl_mode_guard fdl_inference_open(void)
 {
     c10::InferenceMode *guard = new (std::nothrow) c10::InferenceMode(true);
     if (!guard) {
         fdl_fail(FDL_E_OOM, "fdl_inference_open: no memory");
         return {0};
     }
-    fdl_mode mode = mode_open(mode_kind::inference, restore_inference, reinterpret_cast<uint64_t>(guard));
+    fdl_mode_guard mode =
+        mode_open(mode_kind::inference, restore_inference, reinterpret_cast<uint64_t>(guard));
     if (!mode.depth)
         delete guard;
     return mode;
 }
 
-fdl_status fdl_mode_close(fdl_mode mode)
+fdl_status fdl_mode_close(fdl_mode_guard mode)
 {
     if (!mode.depth)
         return FDL_OK;
@@ -736,7 +737,7 @@ fdl_status fdl_mode_close(fdl_mode mode)
     return FDL_OK;
 }
 
-void fdl_mode_leave_(fdl_mode *mode)
+void fdl_mode_leave_(fdl_mode_guard *mode)
 {
     fdl_mode_close(*mode);
 }

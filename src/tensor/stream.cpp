@@ -134,11 +134,11 @@ fdl_status fdl_cuda_stream_wait_stream(fdl_stream *s, fdl_stream *other)
     });
 }
 
-fdl_mode fdl_stream_open(fdl_stream *s)
+fdl_mode_guard fdl_stream_open(fdl_stream *s)
 {
     return ON(s, {
         c10::Stream before = cuda().getStream(s->s.device());
-        fdl_mode mode =
+        fdl_mode_guard mode =
             mode_open(mode_kind::stream, restore_stream, (uint64_t)before.id(), before.device_index());
         if (mode.depth)
             cuda().exchangeStream(s->s);

@@ -100,7 +100,8 @@ void scope_empty(thread &th, fdl_scope &scope);
 void *scope_memory(thread &th, size_t size);
 
 /* Puts a mode on the thread's stack; restore gets it back when it closes. depth 0 (with an error) when it is full. */
-fdl_mode mode_open(mode_kind kind, void (*restore)(thread::mode &), uint64_t saved, int also = 0) noexcept;
+fdl_mode_guard mode_open(mode_kind kind, void (*restore)(thread::mode &), uint64_t saved,
+                         int also = 0) noexcept;
 
 } // namespace flodl
 

@@ -120,7 +120,7 @@ static void split_and_merge(void **state)
     assert_string_equal(node_ids(g), "identity_1 relu_2 identity_3 merge_4");
     fdl_module_free(g);
     for (int grad = 0; grad < 2; grad++) { /* in place without grad mode, not with it */
-        fdl_mode mode = grad ? fdl_enable_grad_open() : fdl_no_grad_open();
+        fdl_mode_guard mode = grad ? fdl_enable_grad_open() : fdl_no_grad_open();
         g = fdl_flow(fdl_flow_split(dbl(), tri()), fdl_flow_merge(FDL_MERGE_MEAN));
         check_values(fdl_forward(g, row(2)), 5);
         fdl_module_free(g);

@@ -421,7 +421,7 @@ static void streams(void **state)
     }
     assert_true(is_current(first));
 
-    fdl_mode outer = fdl_stream_open(a), inner = fdl_stream_open(b);
+    fdl_mode_guard outer = fdl_stream_open(a), inner = fdl_stream_open(b);
     assert_int_equal(fdl_mode_close(outer), FDL_E_STATE);
     check_error(FDL_E_STATE, "reverse order");
     assert_true(is_current(b));
@@ -611,7 +611,7 @@ static void graph_by_hand(void **state)
 
     /* a stream of the capture that is left open, and a graph that is freed while it captures */
     check_ok(fdl_cuda_graph_begin(other));
-    fdl_mode left = fdl_stream_open(side);
+    fdl_mode_guard left = fdl_stream_open(side);
     assert_int_equal(fdl_cuda_graph_end(other), FDL_E_STATE);
     check_error(FDL_E_STATE, "FDL_STREAM");
     check_ok(fdl_mode_close(left));

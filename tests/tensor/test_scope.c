@@ -357,7 +357,7 @@ static void modes_hold_to_the_end_of_the_block(void **state)
 static void modes_close_in_order(void **state)
 {
     (void)state;
-    fdl_mode a = fdl_no_grad_open(), b = fdl_enable_grad_open();
+    fdl_mode_guard a = fdl_no_grad_open(), b = fdl_enable_grad_open();
     assert_int_equal(fdl_mode_close(a), FDL_E_STATE);
     expect(FDL_E_STATE, "reverse order");
     assert_true(fdl_grad_enabled());
@@ -372,7 +372,7 @@ static void modes_close_in_order(void **state)
 static void too_many_modes_are_an_error(void **state)
 {
     (void)state;
-    fdl_mode open[1000];
+    fdl_mode_guard open[1000];
     int n = 0;
     while (n < 1000 && (open[n] = fdl_no_grad_open()).depth)
         n++;
