@@ -19,6 +19,8 @@ BEGIN {
     print "    if (FDL_UNLIKELY(x < 0))\n        fdl_error_place(file, line);\n    return x;\n}"
     print "static inline int64_t fdl_mark_int64_t_(int64_t x, const char *file, int line)\n{"
     print "    if (FDL_UNLIKELY(x < 0))\n        fdl_error_place(file, line);\n    return x;\n}\n"
+    print "static inline fdl_hook fdl_mark_hook_(fdl_hook hook, const char *file, int line)\n{"
+    print "    if (FDL_UNLIKELY(!hook.of))\n        fdl_error_place(file, line);\n    return hook;\n}"
 }
 /^FDL_API / && match($0, /[a-z0-9_]+\(/) {
     name = substr($0, RSTART, RLENGTH - 1)
@@ -31,6 +33,8 @@ BEGIN {
         mark = "fdl_mark_tensor_"
     else if (type == "fdl_list")
         mark = "fdl_mark_list_"
+    else if (type == "fdl_hook")
+        mark = "fdl_mark_hook_"
     else if (type == "fdl_status")
         mark = "fdl_mark_status_"
     else if (type ~ /^fdl_[a-z0-9_]+ \*$/) {

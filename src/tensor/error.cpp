@@ -1,5 +1,6 @@
 /* Exceptions become the thread's error: what was asked (operation, shapes, dtypes, devices), then libtorch's
  * own first line without its backtrace, classified by exception type and text. Runs on failure only. */
+#include "callback.h"
 #include "cuda.h"
 #include "internal.h"
 
@@ -120,11 +121,13 @@ fdl_status classify(const std::string &text)
         return FDL_E_OOM;
     if (contains(text, {"captur"})) /* of a CUDA graph */
         return FDL_E_STATE;
-    if (contains(text,
-                 {"ZeroDivisionError", "negative integer powers", "appears multiple times", "duplicate dims",
-                  "should be between 0 and 1", "Expected p_in", "multinomial distribution",
-                  "probability tensor", "n_sample", "must be non-negative", "must be positive",
-                  "non-negative integral", "must be in the range", "must be divisible by 2"}))
+    if (contains(text, {"LAPACK", "MAGMA", "cuSOLVER", "compiling PyTorch with"}))
+        return FDL_E_UNSUPPORTED;
+    if (contains(text, {"ZeroDivisionError", "is singular", "positive-definite", "negative integer powers",
+                        "appears multiple times", "duplicate dims", "should be between 0 and 1",
+                        "Expected p_in", "multinomial distribution", "probability tensor", "n_sample",
+                        "must be non-negative", "must be positive", "non-negative integral",
+                        "must be in the range", "must be divisible by 2"}))
         return FDL_E_ARG;
     if (contains(text, {"same device", "different devices", "on device", "Expected all tensors",
                         "CUDA driver", "invalid device", "No CUDA", "not compiled with CUDA",
@@ -155,6 +158,7 @@ fdl_status classify(const std::string &text)
                         "broadcast",
                         "mat1",
                         "matrix",
+                        "matrices",
                         "channels",
                         "rank",
                         "equal number of",
@@ -233,6 +237,11 @@ fdl_status caught(const char *function, const operand *operands, int n) noexcept
             throw;
         } catch (const failure &f) {
             return report(function, operands, n, f.status, f.text);
+        } catch (const passed_on &e) {
+            fdl_status status = fdl_fail(e.status, "%s", e.message.c_str());
+            if (e.file)
+                fdl_error_place(e.file, e.line);
+            return status;
         } catch (const c10::OutOfMemoryError &e) {
             return report(function, operands, n, FDL_E_OOM, first_line(oom_text(e.what_without_backtrace())));
         } catch (const c10::IndexError &e) {

@@ -15,6 +15,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <atomic>
+#include <exception>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -111,10 +112,14 @@ at::Scalar scalar(double s);
 
 /* ---- errors (error.cpp) ---- */
 
-/* Thrown by a wrapper's own checks. */
-struct failure {
+/* Thrown by a wrapper's own checks. A std::exception, since libtorch's engine hands on no other. */
+struct failure : std::exception {
     fdl_status status;
     char text[512];
+    const char *what() const noexcept override
+    {
+        return text;
+    }
 };
 [[noreturn]] void fail(fdl_status status, const char *format, ...) FDL_PRINTF(2, 3);
 
