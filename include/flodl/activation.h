@@ -91,9 +91,15 @@ typedef struct fdl_rrelu_opts {
 FDL_API fdl_tensor *fdl_rrelu(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_rrelu_opt(fdl_tensor *x, const fdl_rrelu_opts *opts);
 
+typedef struct fdl_softmax_opts {
+    int opts_;
+    fdl_dtype dtype; /* converts first; default: x's */
+} fdl_softmax_opts;
 /* F.softmax, F.log_softmax, F.softmin along dim: the shape of x. A row that is -inf throughout gives NaN. */
 FDL_API fdl_tensor *fdl_softmax(fdl_tensor *x, int dim);
+FDL_API fdl_tensor *fdl_softmax_opt(fdl_tensor *x, int dim, const fdl_softmax_opts *opts);
 FDL_API fdl_tensor *fdl_log_softmax(fdl_tensor *x, int dim);
+FDL_API fdl_tensor *fdl_log_softmax_opt(fdl_tensor *x, int dim, const fdl_softmax_opts *opts);
 FDL_API fdl_tensor *fdl_softmin(fdl_tensor *x, int dim);
 /* F.glu: a * sigmoid(b) of the two halves along dim, whose extent must be even. */
 FDL_API fdl_tensor *fdl_glu(fdl_tensor *x, int dim);
@@ -131,6 +137,10 @@ FDL_END_DECLS
 #define fdl_gumbel_softmax(x, ...) fdl_gumbel_softmax_(x, __VA_ARGS__, .opts_ = 0)
 #define fdl_gumbel_softmax_(x, dim, ...) \
     fdl_gumbel_softmax_opt(x, dim, &(fdl_gumbel_softmax_opts){__VA_ARGS__})
+#define fdl_softmax(x, ...) fdl_softmax_(x, __VA_ARGS__, .opts_ = 0)
+#define fdl_softmax_(x, dim, ...) fdl_softmax_opt(x, dim, &(fdl_softmax_opts){__VA_ARGS__})
+#define fdl_log_softmax(x, ...) fdl_log_softmax_(x, __VA_ARGS__, .opts_ = 0)
+#define fdl_log_softmax_(x, dim, ...) fdl_log_softmax_opt(x, dim, &(fdl_softmax_opts){__VA_ARGS__})
 #endif
 
 #endif

@@ -51,6 +51,18 @@ FDL_API fdl_tensor *fdl_hypot(fdl_tensor *a, fdl_tensor *b);
 FDL_API fdl_tensor *fdl_logaddexp(fdl_tensor *a, fdl_tensor *b);
 FDL_API fdl_tensor *fdl_xlogy(fdl_tensor *a, fdl_tensor *b);
 
+/* torch.logaddexp2: log2(2^a + 2^b). torch.ldexp: a * 2^b. */
+FDL_API fdl_tensor *fdl_logaddexp2(fdl_tensor *a, fdl_tensor *b);
+FDL_API fdl_tensor *fdl_ldexp(fdl_tensor *a, fdl_tensor *b);
+/* torch.copysign: |a| with b's sign. torch.nextafter: the next number of the dtype from a toward b; not differentiable.
+ * torch.heaviside: 0 below 0, 1 above, values at 0; both of one dtype; not differentiable. */
+FDL_API fdl_tensor *fdl_copysign(fdl_tensor *a, fdl_tensor *b);
+FDL_API fdl_tensor *fdl_nextafter(fdl_tensor *a, fdl_tensor *b);
+FDL_API fdl_tensor *fdl_heaviside(fdl_tensor *x, fdl_tensor *values);
+/* torch.gcd, torch.lcm of integers; not differentiable. */
+FDL_API fdl_tensor *fdl_gcd(fdl_tensor *a, fdl_tensor *b);
+FDL_API fdl_tensor *fdl_lcm(fdl_tensor *a, fdl_tensor *b);
+
 /* torch.lerp: a + w * (b - a), exactly b at w = 1. w: a tensor that broadcasts, or a number. */
 FDL_API fdl_tensor *fdl_lerp(fdl_tensor *a, fdl_tensor *b, fdl_tensor *w);
 FDL_API fdl_tensor *fdl_lerp_scalar(fdl_tensor *a, fdl_tensor *b, double w);
@@ -99,6 +111,12 @@ FDL_API fdl_tensor *fdl_erfinv(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_lgamma(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_digamma(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_sinc(fdl_tensor *x);
+/* torch.polygamma: the n-th derivative of digamma, n >= 0. torch.i0: the modified Bessel function of order 0. */
+FDL_API fdl_tensor *fdl_polygamma(int64_t n, fdl_tensor *x);
+FDL_API fdl_tensor *fdl_i0(fdl_tensor *x);
+/* torch.deg2rad, torch.rad2deg. */
+FDL_API fdl_tensor *fdl_deg2rad(fdl_tensor *x);
+FDL_API fdl_tensor *fdl_rad2deg(fdl_tensor *x);
 /* torch.sign, torch.floor, ...: the gradient is 0, of frac 1. trunc rounds toward 0, frac(-1.3) = -0.3, sgn is sign. */
 FDL_API fdl_tensor *fdl_sign(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_sgn(fdl_tensor *x);

@@ -24,6 +24,10 @@ FDL_API fdl_tensor *fdl_ge_scalar(fdl_tensor *x, double s);
 FDL_API fdl_tensor *fdl_isnan(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_isinf(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_isfinite(fdl_tensor *x);
+/* torch.isposinf, isneginf; torch.signbit: whether the sign is negative, of -0.0 too. */
+FDL_API fdl_tensor *fdl_isposinf(fdl_tensor *x);
+FDL_API fdl_tensor *fdl_isneginf(fdl_tensor *x);
+FDL_API fdl_tensor *fdl_signbit(fdl_tensor *x);
 typedef struct fdl_isclose_opts {
     int opts_;
     double rtol; /* default 1e-5 */
@@ -43,6 +47,9 @@ FDL_API fdl_tensor *fdl_bitwise_and(fdl_tensor *a, fdl_tensor *b);
 FDL_API fdl_tensor *fdl_bitwise_or(fdl_tensor *a, fdl_tensor *b);
 FDL_API fdl_tensor *fdl_bitwise_xor(fdl_tensor *a, fdl_tensor *b);
 FDL_API fdl_tensor *fdl_bitwise_not(fdl_tensor *x);
+/* torch.bitwise_left_shift, torch.bitwise_right_shift, of integers. */
+FDL_API fdl_tensor *fdl_bitwise_left_shift(fdl_tensor *a, fdl_tensor *b);
+FDL_API fdl_tensor *fdl_bitwise_right_shift(fdl_tensor *a, fdl_tensor *b);
 /* torch.isin: whether each element of x is among those of set. */
 FDL_API fdl_tensor *fdl_isin(fdl_tensor *x, fdl_tensor *set);
 

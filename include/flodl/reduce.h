@@ -65,10 +65,27 @@ FDL_API fdl_tensor *fdl_std(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_std_opt(fdl_tensor *x, const fdl_var_opts *opts);
 FDL_API fdl_tensor *fdl_var_dim_opt(fdl_tensor *x, int dim, const fdl_var_dim_opts *opts);
 FDL_API fdl_tensor *fdl_std_dim_opt(fdl_tensor *x, int dim, const fdl_var_dim_opts *opts);
+/* torch.var_mean, torch.std_mean: {variance or deviation, mean}. */
+FDL_API fdl_list fdl_var_mean_opt(fdl_tensor *x, const fdl_var_opts *opts);
+FDL_API fdl_list fdl_std_mean_opt(fdl_tensor *x, const fdl_var_opts *opts);
+FDL_API fdl_list fdl_var_mean_dim_opt(fdl_tensor *x, int dim, const fdl_var_dim_opts *opts);
+FDL_API fdl_list fdl_std_mean_dim_opt(fdl_tensor *x, int dim, const fdl_var_dim_opts *opts);
+/* torch.cov: x [variables, observations] -> [variables, variables]; [n] -> []. torch.corrcoef: scaled to 1 on the
+ * diagonal. More than 2 dims: FDL_E_SHAPE. */
+FDL_API fdl_tensor *fdl_cov_opt(fdl_tensor *x, const fdl_var_opts *opts);
+FDL_API fdl_tensor *fdl_corrcoef(fdl_tensor *x);
 /* torch.norm: the 2-norm of all elements -> []; its gradient at the zero vector is 0. */
 FDL_API fdl_tensor *fdl_norm(fdl_tensor *x);
 /* torch.linalg.vector_norm: the p-norm along dim; p is any number: INFINITY the largest, 0 the count of non-zeros. */
 FDL_API fdl_tensor *fdl_norm_dim_opt(fdl_tensor *x, double p, int dim, const fdl_dim_opts *opts);
+typedef struct fdl_dist_opts {
+    int opts_;
+    double p; /* default 2 */
+} fdl_dist_opts;
+/* torch.dist: the p-norm of a - b -> []. */
+FDL_API fdl_tensor *fdl_dist_opt(fdl_tensor *a, fdl_tensor *b, const fdl_dist_opts *opts);
+/* torch.renorm: each slice along dim whose p-norm is above maxnorm is scaled down to it: the shape of x. */
+FDL_API fdl_tensor *fdl_renorm(fdl_tensor *x, double p, int dim, double maxnorm);
 /* torch.logsumexp: log of the sum of e^x, stable. */
 FDL_API fdl_tensor *fdl_logsumexp_opt(fdl_tensor *x, int dim, const fdl_dim_opts *opts);
 FDL_API fdl_tensor *fdl_logsumexp_dims_opt(fdl_tensor *x, fdl_shape dims, const fdl_dim_opts *opts);
@@ -84,6 +101,9 @@ FDL_API fdl_tensor *fdl_min_dim_opt(fdl_tensor *x, int dim, const fdl_pick_opts 
 /* torch.amax, torch.amin: over several dims (none: all); ties share the gradient. */
 FDL_API fdl_tensor *fdl_amax_opt(fdl_tensor *x, fdl_shape dims, const fdl_dim_opts *opts);
 FDL_API fdl_tensor *fdl_amin_opt(fdl_tensor *x, fdl_shape dims, const fdl_dim_opts *opts);
+/* torch.aminmax: {smallest, largest}, of everything or along dim; ties share the gradient. Empty: FDL_E_SHAPE. */
+FDL_API fdl_list fdl_aminmax(fdl_tensor *x);
+FDL_API fdl_list fdl_aminmax_dim_opt(fdl_tensor *x, int dim, const fdl_dim_opts *opts);
 /* torch.argmax, torch.argmin: int64 positions along dim, or in the flattened tensor. Not differentiable. */
 FDL_API fdl_tensor *fdl_argmax_opt(fdl_tensor *x, int dim, const fdl_dim_opts *opts);
 FDL_API fdl_tensor *fdl_argmin_opt(fdl_tensor *x, int dim, const fdl_dim_opts *opts);
@@ -93,8 +113,11 @@ FDL_API fdl_tensor *fdl_argmin_all(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_median(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_median_dim_opt(fdl_tensor *x, int dim, const fdl_pick_opts *opts);
 FDL_API fdl_tensor *fdl_nanmedian(fdl_tensor *x);
-/* torch.quantile: q in [0, 1], linear between neighbours. Floating x only. */
+/* torch.mode: the most frequent value along dim, the smallest of several. */
+FDL_API fdl_tensor *fdl_mode_opt(fdl_tensor *x, int dim, const fdl_pick_opts *opts);
+/* torch.quantile: q in [0, 1], linear between neighbours. Floating x only. nanquantile ignores NaN. */
 FDL_API fdl_tensor *fdl_quantile_opt(fdl_tensor *x, double q, int dim, const fdl_dim_opts *opts);
+FDL_API fdl_tensor *fdl_nanquantile_opt(fdl_tensor *x, double q, int dim, const fdl_dim_opts *opts);
 
 /* ---- counting; not differentiable --------------------------------------------------------------- */
 
@@ -131,6 +154,16 @@ FDL_API fdl_tensor *fdl_cummax_opt(fdl_tensor *x, int dim, const fdl_cummax_opts
 FDL_API fdl_tensor *fdl_cummin_opt(fdl_tensor *x, int dim, const fdl_cummax_opts *opts);
 /* torch.diff: each element less the one before -> one shorter along dim. */
 FDL_API fdl_tensor *fdl_diff(fdl_tensor *x, int dim);
+
+typedef struct fdl_trapezoid_opts {
+    int opts_;
+    double dx;     /* distance of two points, default 1 */
+    fdl_tensor *x; /* or the points themselves: [n], or of y's shape */
+} fdl_trapezoid_opts;
+/* torch.trapezoid: the integral over the points y along dim, which it removes. torch.cumulative_trapezoid: up to each point
+ * but the first, one shorter along dim. */
+FDL_API fdl_tensor *fdl_trapezoid_opt(fdl_tensor *y, int dim, const fdl_trapezoid_opts *opts);
+FDL_API fdl_tensor *fdl_cumulative_trapezoid_opt(fdl_tensor *y, int dim, const fdl_trapezoid_opts *opts);
 
 FDL_END_DECLS
 
@@ -191,6 +224,29 @@ FDL_END_DECLS
 #define fdl_cummax_(x, dim, ...) fdl_cummax_opt(x, dim, &(fdl_cummax_opts){__VA_ARGS__})
 #define fdl_cummin(x, ...) fdl_cummin_(x, __VA_ARGS__, .opts_ = 0)
 #define fdl_cummin_(x, dim, ...) fdl_cummin_opt(x, dim, &(fdl_cummax_opts){__VA_ARGS__})
+#define fdl_var_mean(...) fdl_var_mean_(__VA_ARGS__, .opts_ = 0)
+#define fdl_var_mean_(x, ...) fdl_var_mean_opt(x, &(fdl_var_opts){__VA_ARGS__})
+#define fdl_std_mean(...) fdl_std_mean_(__VA_ARGS__, .opts_ = 0)
+#define fdl_std_mean_(x, ...) fdl_std_mean_opt(x, &(fdl_var_opts){__VA_ARGS__})
+#define fdl_cov(...) fdl_cov_(__VA_ARGS__, .opts_ = 0)
+#define fdl_cov_(x, ...) fdl_cov_opt(x, &(fdl_var_opts){__VA_ARGS__})
+#define fdl_var_mean_dim(x, ...) fdl_var_mean_dim_(x, __VA_ARGS__, .opts_ = 0)
+#define fdl_var_mean_dim_(x, dim, ...) fdl_var_mean_dim_opt(x, dim, &(fdl_var_dim_opts){__VA_ARGS__})
+#define fdl_std_mean_dim(x, ...) fdl_std_mean_dim_(x, __VA_ARGS__, .opts_ = 0)
+#define fdl_std_mean_dim_(x, dim, ...) fdl_std_mean_dim_opt(x, dim, &(fdl_var_dim_opts){__VA_ARGS__})
+#define fdl_aminmax_dim(x, ...) fdl_aminmax_dim_(x, __VA_ARGS__, .opts_ = 0)
+#define fdl_aminmax_dim_(x, dim, ...) fdl_aminmax_dim_opt(x, dim, &(fdl_dim_opts){__VA_ARGS__})
+#define fdl_mode(x, ...) fdl_mode_(x, __VA_ARGS__, .opts_ = 0)
+#define fdl_mode_(x, dim, ...) fdl_mode_opt(x, dim, &(fdl_pick_opts){__VA_ARGS__})
+#define fdl_trapezoid(y, ...) fdl_trapezoid_(y, __VA_ARGS__, .opts_ = 0)
+#define fdl_trapezoid_(y, dim, ...) fdl_trapezoid_opt(y, dim, &(fdl_trapezoid_opts){__VA_ARGS__})
+#define fdl_cumulative_trapezoid(y, ...) fdl_cumulative_trapezoid_(y, __VA_ARGS__, .opts_ = 0)
+#define fdl_cumulative_trapezoid_(y, dim, ...) \
+    fdl_cumulative_trapezoid_opt(y, dim, &(fdl_trapezoid_opts){__VA_ARGS__})
+#define fdl_nanquantile(x, q, ...) fdl_nanquantile_(x, q, __VA_ARGS__, .opts_ = 0)
+#define fdl_nanquantile_(x, q, dim, ...) fdl_nanquantile_opt(x, q, dim, &(fdl_dim_opts){__VA_ARGS__})
+#define fdl_dist(a, ...) fdl_dist_(a, __VA_ARGS__, .opts_ = 0)
+#define fdl_dist_(a, b, ...) fdl_dist_opt(a, b, &(fdl_dist_opts){__VA_ARGS__})
 #endif
 
 #endif

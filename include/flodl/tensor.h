@@ -28,12 +28,23 @@ typedef struct fdl_tensor_opts {
 FDL_API fdl_tensor *fdl_zeros_opt(fdl_shape shape, const fdl_tensor_opts *opts);
 FDL_API fdl_tensor *fdl_ones_opt(fdl_shape shape, const fdl_tensor_opts *opts);
 FDL_API fdl_tensor *fdl_empty_opt(fdl_shape shape, const fdl_tensor_opts *opts);
+/* torch.empty_strided: contents undefined; strides in elements, one a dim (otherwise FDL_E_SHAPE). */
+FDL_API fdl_tensor *fdl_empty_strided_opt(fdl_shape shape, fdl_shape strides, const fdl_tensor_opts *opts);
 /* torch.full: every element is value. The dtype is float32 by default, whatever the value. */
 FDL_API fdl_tensor *fdl_full_opt(fdl_shape shape, double value, const fdl_tensor_opts *opts);
 /* torch.arange: half-open, ceil((end - start) / step) elements -> [n]. A step of 0 or of the wrong sign: FDL_E_ARG. */
 FDL_API fdl_tensor *fdl_arange_opt(double start, double end, double step, const fdl_tensor_opts *opts);
 /* torch.linspace: n values, both ends included -> [n]. n < 0: FDL_E_ARG. */
 FDL_API fdl_tensor *fdl_linspace_opt(double start, double end, int64_t n, const fdl_tensor_opts *opts);
+typedef struct fdl_logspace_opts {
+    int opts_;
+    double base; /* default 10 */
+    fdl_dtype dtype;
+    fdl_device device;
+    bool requires_grad;
+} fdl_logspace_opts;
+/* torch.logspace: base^start to base^end, the exponents evenly spaced, both ends included -> [n]. n < 0: FDL_E_ARG. */
+FDL_API fdl_tensor *fdl_logspace_opt(double start, double end, int64_t n, const fdl_logspace_opts *opts);
 /* torch.eye -> [n, n]. */
 FDL_API fdl_tensor *fdl_eye_opt(int64_t n, const fdl_tensor_opts *opts);
 /* torch.zeros_like and so on: shape, dtype, device and memory format of x unless the options say otherwise. */
@@ -45,7 +56,9 @@ FDL_API fdl_tensor *fdl_full_like_opt(fdl_tensor *x, double value, const fdl_ten
 FDL_API fdl_tensor *fdl_scalar_opt(double value, const fdl_tensor_opts *opts);
 
 /* Copies numel(shape) elements from host memory, in row-major order, into a new tensor of the dtype of the name (or of
- * .dtype), then moves it to .device. data NULL with elements to copy: FDL_E_NULL. torch.tensor. */
+ * .dtype), then moves it to .device. data NULL with elements to copy: FDL_E_NULL. torch.tensor. Numbers written in place
+ * stand in parentheses of their own, since these are macros: fdl_from_f32(((const float[]){1, 2}), FDL_SHAPE(2)); a 1-d
+ * tensor is shorter, fdl_vec(1, 2). */
 FDL_API fdl_tensor *fdl_from_f32_opt(const float *data, fdl_shape shape, const fdl_tensor_opts *opts);
 FDL_API fdl_tensor *fdl_from_f64_opt(const double *data, fdl_shape shape, const fdl_tensor_opts *opts);
 FDL_API fdl_tensor *fdl_from_i64_opt(const int64_t *data, fdl_shape shape, const fdl_tensor_opts *opts);
@@ -175,12 +188,17 @@ FDL_END_DECLS
 #define fdl_ones_(shape, ...) fdl_ones_opt(shape, FDL_TENSOR_OPTS_(__VA_ARGS__))
 #define fdl_empty(...) fdl_empty_(__VA_ARGS__, .opts_ = 0)
 #define fdl_empty_(shape, ...) fdl_empty_opt(shape, FDL_TENSOR_OPTS_(__VA_ARGS__))
+#define fdl_empty_strided(shape, ...) fdl_empty_strided_(shape, __VA_ARGS__, .opts_ = 0)
+#define fdl_empty_strided_(shape, strides, ...) \
+    fdl_empty_strided_opt(shape, strides, FDL_TENSOR_OPTS_(__VA_ARGS__))
 #define fdl_full(shape, ...) fdl_full_a_(shape, __VA_ARGS__, .opts_ = 0)
 #define fdl_full_a_(shape, value, ...) fdl_full_opt(shape, value, FDL_TENSOR_OPTS_(__VA_ARGS__))
 #define fdl_arange(start, end, ...) fdl_arange_(start, end, __VA_ARGS__, .opts_ = 0)
 #define fdl_arange_(start, end, step, ...) fdl_arange_opt(start, end, step, FDL_TENSOR_OPTS_(__VA_ARGS__))
 #define fdl_linspace(start, end, ...) fdl_linspace_(start, end, __VA_ARGS__, .opts_ = 0)
 #define fdl_linspace_(start, end, n, ...) fdl_linspace_opt(start, end, n, FDL_TENSOR_OPTS_(__VA_ARGS__))
+#define fdl_logspace(start, end, ...) fdl_logspace_(start, end, __VA_ARGS__, .opts_ = 0)
+#define fdl_logspace_(start, end, n, ...) fdl_logspace_opt(start, end, n, &(fdl_logspace_opts){__VA_ARGS__})
 #define fdl_eye(...) fdl_eye_(__VA_ARGS__, .opts_ = 0)
 #define fdl_eye_(n, ...) fdl_eye_opt(n, FDL_TENSOR_OPTS_(__VA_ARGS__))
 #define fdl_zeros_like(...) fdl_zeros_like_(__VA_ARGS__, .opts_ = 0)

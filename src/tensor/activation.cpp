@@ -209,3 +209,13 @@ fdl_tensor *fdl_gumbel_softmax_opt(fdl_tensor *x, int dim, const fdl_gumbel_soft
         return at::add(at::sub(at::zeros_like(soft).scatter_(dim, chosen, 1.0), soft.detach()), soft);
     });
 }
+
+fdl_tensor *fdl_softmax_opt(fdl_tensor *x, int dim, const fdl_softmax_opts *opts)
+{
+    return OP((x), at::softmax(x->t, (int64_t)dim, maybe_scalar_type(or_default(opts).dtype)));
+}
+
+fdl_tensor *fdl_log_softmax_opt(fdl_tensor *x, int dim, const fdl_softmax_opts *opts)
+{
+    return OP((x), at::log_softmax(x->t, (int64_t)dim, maybe_scalar_type(or_default(opts).dtype)));
+}

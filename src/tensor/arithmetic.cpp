@@ -8,17 +8,24 @@
 #include <ATen/ops/atan2.h>
 #include <ATen/ops/clamp_max.h>
 #include <ATen/ops/clamp_min.h>
+#include <ATen/ops/copysign.h>
 #include <ATen/ops/div.h>
 #include <ATen/ops/floor_divide.h>
 #include <ATen/ops/fmax.h>
 #include <ATen/ops/fmin.h>
 #include <ATen/ops/fmod.h>
+#include <ATen/ops/gcd.h>
+#include <ATen/ops/heaviside.h>
 #include <ATen/ops/hypot.h>
+#include <ATen/ops/lcm.h>
+#include <ATen/ops/ldexp.h>
 #include <ATen/ops/lerp.h>
 #include <ATen/ops/logaddexp.h>
+#include <ATen/ops/logaddexp2.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/minimum.h>
 #include <ATen/ops/mul.h>
+#include <ATen/ops/nextafter.h>
 #include <ATen/ops/pow.h>
 #include <ATen/ops/reciprocal.h>
 #include <ATen/ops/remainder.h>
@@ -118,4 +125,16 @@ fdl_tensor *fdl_addcmul_opt(fdl_tensor *x, fdl_tensor *a, fdl_tensor *b, const f
 fdl_tensor *fdl_addcdiv_opt(fdl_tensor *x, fdl_tensor *a, fdl_tensor *b, const fdl_addcmul_opts *opts)
 {
     return OP((x, a, b), at::addcdiv(x->t, a->t, b->t, scalar(fdl_opt_double(or_default(opts).value, 1))));
+}
+
+BINARY(fdl_logaddexp2, at::logaddexp2)
+BINARY(fdl_ldexp, at::ldexp)
+BINARY(fdl_copysign, at::copysign)
+BINARY(fdl_nextafter, at::nextafter)
+BINARY(fdl_gcd, at::gcd)
+BINARY(fdl_lcm, at::lcm)
+
+fdl_tensor *fdl_heaviside(fdl_tensor *x, fdl_tensor *values)
+{
+    return OP((x, values), at::heaviside(x->t, values->t));
 }

@@ -3,8 +3,10 @@
 #include "internal.h"
 
 #include <ATen/ops/bitwise_and.h>
+#include <ATen/ops/bitwise_left_shift.h>
 #include <ATen/ops/bitwise_not.h>
 #include <ATen/ops/bitwise_or.h>
+#include <ATen/ops/bitwise_right_shift.h>
 #include <ATen/ops/bitwise_xor.h>
 #include <ATen/ops/eq.h>
 #include <ATen/ops/ge.h>
@@ -14,6 +16,8 @@
 #include <ATen/ops/isin.h>
 #include <ATen/ops/isinf.h>
 #include <ATen/ops/isnan.h>
+#include <ATen/ops/isneginf.h>
+#include <ATen/ops/isposinf.h>
 #include <ATen/ops/le.h>
 #include <ATen/ops/logical_and.h>
 #include <ATen/ops/logical_not.h>
@@ -21,6 +25,7 @@
 #include <ATen/ops/logical_xor.h>
 #include <ATen/ops/lt.h>
 #include <ATen/ops/ne.h>
+#include <ATen/ops/signbit.h>
 
 using namespace flodl;
 
@@ -83,3 +88,9 @@ fdl_tensor *fdl_isin(fdl_tensor *x, fdl_tensor *set)
 {
     return OP((x, set), at::isin(x->t, set->t));
 }
+
+UNARY(fdl_isposinf, at::isposinf)
+UNARY(fdl_isneginf, at::isneginf)
+UNARY(fdl_signbit, at::signbit)
+BINARY(fdl_bitwise_left_shift, at::bitwise_left_shift)
+BINARY(fdl_bitwise_right_shift, at::bitwise_right_shift)

@@ -7,11 +7,13 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/empty_strided.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/linspace.h>
+#include <ATen/ops/logspace.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/scalar_tensor.h>
@@ -104,6 +106,19 @@ fdl_tensor *fdl_empty_opt(fdl_shape shape, const fdl_tensor_opts *opts)
     return OP((), finished(at::empty(extents(shape), options(opts)), opts));
 }
 
+fdl_tensor *fdl_empty_strided_opt(fdl_shape shape, fdl_shape strides, const fdl_tensor_opts *opts)
+{
+    return OP_DO((), {
+        at::IntArrayRef sizes = extents(shape), steps = ints(strides);
+        if (steps.size() != sizes.size())
+            fail(FDL_E_SHAPE, "%d strides for %d dims", strides.ndim, shape.ndim);
+        for (int i = 0; i < strides.ndim; i++)
+            if (strides.d[i] < 0)
+                fail(FDL_E_ARG, "stride %lld of dim %d is negative", (long long)strides.d[i], i);
+        return finished(at::empty_strided(sizes, steps, options(opts)), opts);
+    });
+}
+
 fdl_tensor *fdl_full_opt(fdl_shape shape, double value, const fdl_tensor_opts *opts)
 {
     return OP((), finished(at::full(extents(shape), scalar(value), options(opts)), opts));
@@ -124,6 +139,21 @@ fdl_tensor *fdl_linspace_opt(double start, double end, int64_t n, const fdl_tens
         if (n < 0)
             fail(FDL_E_ARG, "%lld values", (long long)n);
         return finished(at::linspace(scalar(start), scalar(end), n, options(opts)), opts);
+    });
+}
+
+fdl_tensor *fdl_logspace_opt(double start, double end, int64_t n, const fdl_logspace_opts *opts)
+{
+    return OP_DO((), {
+        const fdl_logspace_opts &o = or_default(opts);
+        fdl_tensor_opts t = {};
+        t.dtype = o.dtype;
+        t.device = o.device;
+        t.requires_grad = o.requires_grad;
+        if (n < 0)
+            fail(FDL_E_ARG, "%lld values", (long long)n);
+        return finished(at::logspace(scalar(start), scalar(end), n, fdl_opt_double(o.base, 10), options(&t)),
+                        &t);
     });
 }
 

@@ -7,9 +7,12 @@
 #include <ATen/ops/_unique2.h>
 #include <ATen/ops/argsort.h>
 #include <ATen/ops/bucketize.h>
+#include <ATen/ops/diagonal_scatter.h>
 #include <ATen/ops/gather.h>
 #include <ATen/ops/index.h>
 #include <ATen/ops/index_add.h>
+#include <ATen/ops/index_copy.h>
+#include <ATen/ops/index_fill.h>
 #include <ATen/ops/index_put.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/kthvalue.h>
@@ -32,6 +35,7 @@
 #include <ATen/ops/take_along_dim.h>
 #include <ATen/ops/topk.h>
 #include <ATen/ops/unique_consecutive.h>
+#include <ATen/ops/unique_dim.h>
 #include <ATen/ops/where.h>
 
 using namespace flodl;
@@ -278,4 +282,24 @@ fdl_tensor *fdl_searchsorted_opt(fdl_tensor *sorted, fdl_tensor *v, const fdl_se
 fdl_tensor *fdl_bucketize_opt(fdl_tensor *v, fdl_tensor *bounds, const fdl_search_opts *opts)
 {
     return OP((v, bounds), at::bucketize(v->t, bounds->t, false, or_default(opts).right));
+}
+
+fdl_tensor *fdl_index_copy(fdl_tensor *x, int dim, fdl_tensor *idx, fdl_tensor *src)
+{
+    return OP((x, idx, src), at::index_copy(x->t, (int64_t)dim, idx->t, src->t));
+}
+
+fdl_tensor *fdl_index_fill(fdl_tensor *x, int dim, fdl_tensor *idx, double s)
+{
+    return OP((x, idx), at::index_fill(x->t, (int64_t)dim, idx->t, scalar(s)));
+}
+
+fdl_tensor *fdl_diagonal_scatter(fdl_tensor *x, fdl_tensor *src, int64_t offset, int d0, int d1)
+{
+    return OP((x, src), at::diagonal_scatter(x->t, src->t, offset, d0, d1));
+}
+
+fdl_tensor *fdl_unique_dim(fdl_tensor *x, int dim)
+{
+    return OP((x), std::get<0>(at::unique_dim(x->t, dim)));
 }

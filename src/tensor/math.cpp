@@ -15,6 +15,7 @@
 #include <ATen/ops/clamp_min.h>
 #include <ATen/ops/cos.h>
 #include <ATen/ops/cosh.h>
+#include <ATen/ops/deg2rad.h>
 #include <ATen/ops/digamma.h>
 #include <ATen/ops/erf.h>
 #include <ATen/ops/erfc.h>
@@ -24,6 +25,7 @@
 #include <ATen/ops/expm1.h>
 #include <ATen/ops/floor.h>
 #include <ATen/ops/frac.h>
+#include <ATen/ops/i0.h>
 #include <ATen/ops/lgamma.h>
 #include <ATen/ops/log.h>
 #include <ATen/ops/log10.h>
@@ -32,6 +34,8 @@
 #include <ATen/ops/logit.h>
 #include <ATen/ops/nan_to_num.h>
 #include <ATen/ops/neg.h>
+#include <ATen/ops/polygamma.h>
+#include <ATen/ops/rad2deg.h>
 #include <ATen/ops/reciprocal.h>
 #include <ATen/ops/round.h>
 #include <ATen/ops/rsqrt.h>
@@ -79,12 +83,20 @@ UNARY(fdl_erfinv, at::erfinv)
 UNARY(fdl_lgamma, at::lgamma)
 UNARY(fdl_digamma, at::digamma)
 UNARY(fdl_sinc, at::sinc)
+UNARY(fdl_i0, at::i0)
+UNARY(fdl_deg2rad, at::deg2rad)
+UNARY(fdl_rad2deg, at::rad2deg)
 UNARY(fdl_sign, at::sign)
 UNARY(fdl_sgn, at::sgn)
 UNARY(fdl_floor, at::floor)
 UNARY(fdl_ceil, at::ceil)
 UNARY(fdl_trunc, at::trunc)
 UNARY(fdl_frac, at::frac)
+
+fdl_tensor *fdl_polygamma(int64_t n, fdl_tensor *x)
+{
+    return OP((x), at::polygamma(n, x->t));
+}
 
 fdl_tensor *fdl_round(fdl_tensor *x)
 {

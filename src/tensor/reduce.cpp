@@ -7,16 +7,21 @@
 #include <ATen/ops/all.h>
 #include <ATen/ops/amax.h>
 #include <ATen/ops/amin.h>
+#include <ATen/ops/aminmax.h>
 #include <ATen/ops/any.h>
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/argmin.h>
 #include <ATen/ops/bincount.h>
+#include <ATen/ops/corrcoef.h>
 #include <ATen/ops/count_nonzero.h>
+#include <ATen/ops/cov.h>
 #include <ATen/ops/cummax.h>
 #include <ATen/ops/cummin.h>
 #include <ATen/ops/cumprod.h>
 #include <ATen/ops/cumsum.h>
+#include <ATen/ops/cumulative_trapezoid.h>
 #include <ATen/ops/diff.h>
+#include <ATen/ops/dist.h>
 #include <ATen/ops/histc.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/logcumsumexp.h>
@@ -25,15 +30,21 @@
 #include <ATen/ops/mean.h>
 #include <ATen/ops/median.h>
 #include <ATen/ops/min.h>
+#include <ATen/ops/mode.h>
 #include <ATen/ops/nanmean.h>
 #include <ATen/ops/nanmedian.h>
+#include <ATen/ops/nanquantile.h>
 #include <ATen/ops/nansum.h>
 #include <ATen/ops/norm.h>
 #include <ATen/ops/prod.h>
 #include <ATen/ops/quantile.h>
+#include <ATen/ops/renorm.h>
 #include <ATen/ops/std.h>
+#include <ATen/ops/std_mean.h>
 #include <ATen/ops/sum.h>
+#include <ATen/ops/trapezoid.h>
 #include <ATen/ops/var.h>
+#include <ATen/ops/var_mean.h>
 
 using namespace flodl;
 
@@ -64,6 +75,11 @@ at::Tensor picked(std::tuple<at::Tensor, at::Tensor> &&both, const result &indic
 {
     indices.give(std::move(std::get<1>(both)));
     return std::move(std::get<0>(both));
+}
+
+std::vector<at::Tensor> both(std::tuple<at::Tensor, at::Tensor> &&t)
+{
+    return {std::move(std::get<0>(t)), std::move(std::get<1>(t))};
 }
 
 } // namespace
@@ -165,6 +181,45 @@ fdl_tensor *fdl_std_dim_opt(fdl_tensor *x, int dim, const fdl_var_dim_opts *opts
     return OP((x), at::std(x->t, at::IntArrayRef((int64_t)dim), correction(o), o.keepdim));
 }
 
+fdl_list fdl_var_mean_opt(fdl_tensor *x, const fdl_var_opts *opts)
+{
+    return OP((x), both(at::var_mean(x->t, std::nullopt, correction(or_default(opts)), false)));
+}
+
+fdl_list fdl_std_mean_opt(fdl_tensor *x, const fdl_var_opts *opts)
+{
+    return OP((x), both(at::std_mean(x->t, std::nullopt, correction(or_default(opts)), false)));
+}
+
+fdl_list fdl_var_mean_dim_opt(fdl_tensor *x, int dim, const fdl_var_dim_opts *opts)
+{
+    const fdl_var_dim_opts &o = or_default(opts);
+    return OP((x), both(at::var_mean(x->t, at::IntArrayRef((int64_t)dim), correction(o), o.keepdim)));
+}
+
+fdl_list fdl_std_mean_dim_opt(fdl_tensor *x, int dim, const fdl_var_dim_opts *opts)
+{
+    const fdl_var_dim_opts &o = or_default(opts);
+    return OP((x), both(at::std_mean(x->t, at::IntArrayRef((int64_t)dim), correction(o), o.keepdim)));
+}
+
+fdl_tensor *fdl_cov_opt(fdl_tensor *x, const fdl_var_opts *opts)
+{
+    return OP((x), at::cov(x->t, fdl_opt_int(or_default(opts).correction, 1)));
+}
+
+UNARY(fdl_corrcoef, at::corrcoef)
+
+fdl_tensor *fdl_dist_opt(fdl_tensor *a, fdl_tensor *b, const fdl_dist_opts *opts)
+{
+    return OP((a, b), at::dist(a->t, b->t, fdl_opt_double(or_default(opts).p, 2)));
+}
+
+fdl_tensor *fdl_renorm(fdl_tensor *x, double p, int dim, double maxnorm)
+{
+    return OP((x), at::renorm(x->t, p, dim, maxnorm));
+}
+
 fdl_tensor *fdl_norm(fdl_tensor *x)
 {
     return OP((x), at::norm(x->t));
@@ -221,6 +276,16 @@ fdl_tensor *fdl_amin_opt(fdl_tensor *x, fdl_shape dims, const fdl_dim_opts *opts
     return OP((x), at::amin(x->t, ints(dims), or_default(opts).keepdim));
 }
 
+fdl_list fdl_aminmax(fdl_tensor *x)
+{
+    return OP((x), both(at::aminmax(x->t)));
+}
+
+fdl_list fdl_aminmax_dim_opt(fdl_tensor *x, int dim, const fdl_dim_opts *opts)
+{
+    return OP((x), both(at::aminmax(x->t, dim, or_default(opts).keepdim)));
+}
+
 fdl_tensor *fdl_argmax_opt(fdl_tensor *x, int dim, const fdl_dim_opts *opts)
 {
     return OP((x), at::argmax(x->t, dim, or_default(opts).keepdim));
@@ -256,6 +321,18 @@ fdl_tensor *fdl_median_dim_opt(fdl_tensor *x, int dim, const fdl_pick_opts *opts
     const fdl_pick_opts &o = or_default(opts);
     result indices(o.indices);
     return OP((x), picked(at::median(x->t, (int64_t)dim, o.keepdim), indices));
+}
+
+fdl_tensor *fdl_mode_opt(fdl_tensor *x, int dim, const fdl_pick_opts *opts)
+{
+    const fdl_pick_opts &o = or_default(opts);
+    result indices(o.indices);
+    return OP((x), picked(at::mode(x->t, (int64_t)dim, o.keepdim), indices));
+}
+
+fdl_tensor *fdl_nanquantile_opt(fdl_tensor *x, double q, int dim, const fdl_dim_opts *opts)
+{
+    return OP((x), at::nanquantile(x->t, q, (int64_t)dim, or_default(opts).keepdim));
 }
 
 fdl_tensor *fdl_quantile_opt(fdl_tensor *x, double q, int dim, const fdl_dim_opts *opts)
@@ -338,4 +415,18 @@ fdl_tensor *fdl_cummin_opt(fdl_tensor *x, int dim, const fdl_cummax_opts *opts)
 fdl_tensor *fdl_diff(fdl_tensor *x, int dim)
 {
     return OP((x), at::diff(x->t, 1, dim));
+}
+
+fdl_tensor *fdl_trapezoid_opt(fdl_tensor *y, int dim, const fdl_trapezoid_opts *opts)
+{
+    const fdl_trapezoid_opts &o = or_default(opts);
+    return OP((y, opt(o.x)), o.x ? at::trapezoid(y->t, o.x->t, (int64_t)dim)
+                                 : at::trapezoid(y->t, scalar(fdl_opt_double(o.dx, 1)), dim));
+}
+
+fdl_tensor *fdl_cumulative_trapezoid_opt(fdl_tensor *y, int dim, const fdl_trapezoid_opts *opts)
+{
+    const fdl_trapezoid_opts &o = or_default(opts);
+    return OP((y, opt(o.x)), o.x ? at::cumulative_trapezoid(y->t, o.x->t, (int64_t)dim)
+                                 : at::cumulative_trapezoid(y->t, scalar(fdl_opt_double(o.dx, 1)), dim));
 }

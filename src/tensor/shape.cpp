@@ -3,12 +3,23 @@
 #include "internal.h"
 
 #include <ATen/ops/as_strided.h>
+#include <ATen/ops/atleast_1d.h>
+#include <ATen/ops/atleast_2d.h>
+#include <ATen/ops/atleast_3d.h>
+#include <ATen/ops/block_diag.h>
+#include <ATen/ops/broadcast_tensors.h>
 #include <ATen/ops/broadcast_to.h>
+#include <ATen/ops/cartesian_prod.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/chunk.h>
+#include <ATen/ops/column_stack.h>
+#include <ATen/ops/combinations.h>
 #include <ATen/ops/diag.h>
 #include <ATen/ops/diag_embed.h>
+#include <ATen/ops/diagflat.h>
 #include <ATen/ops/diagonal.h>
+#include <ATen/ops/dsplit.h>
+#include <ATen/ops/dstack.h>
 #include <ATen/ops/flatten.h>
 #include <ATen/ops/flip.h>
 #include <ATen/ops/hstack.h>
@@ -25,7 +36,9 @@
 #include <ATen/ops/squeeze.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/t.h>
+#include <ATen/ops/tensor_split.h>
 #include <ATen/ops/tile.h>
+#include <ATen/ops/trace.h>
 #include <ATen/ops/transpose.h>
 #include <ATen/ops/tril_indices.h>
 #include <ATen/ops/triu_indices.h>
@@ -303,4 +316,76 @@ fdl_tensor *fdl_triu_indices(int64_t rows, int64_t cols, int64_t offset)
 {
     return OP((),
               at::triu_indices(rows, cols, offset, at::TensorOptions().dtype(at::kLong).device(device({}))));
+}
+
+/* ---- less common ---- */
+
+UNARY(fdl_atleast_1d, at::atleast_1d)
+UNARY(fdl_atleast_2d, at::atleast_2d)
+UNARY(fdl_atleast_3d, at::atleast_3d)
+UNARY(fdl_trace, at::trace)
+
+fdl_tensor *fdl_movedims(fdl_tensor *x, fdl_shape from, fdl_shape to)
+{
+    return OP((x), at::movedim(x->t, ints(from), ints(to)));
+}
+
+fdl_tensor *fdl_squeeze_dims(fdl_tensor *x, fdl_shape dims)
+{
+    return OP((x), at::squeeze(x->t, ints(dims)));
+}
+
+fdl_list fdl_broadcast_tensors(fdl_list list)
+{
+    return OP((list), at::broadcast_tensors(tensors(list)));
+}
+
+fdl_tensor *fdl_repeat_interleave_each(fdl_tensor *x, fdl_tensor *counts, int dim)
+{
+    return OP((x, counts), at::repeat_interleave(x->t, counts->t, (int64_t)dim));
+}
+
+fdl_tensor *fdl_diagflat_opt(fdl_tensor *x, const fdl_diagonal_opts *opts)
+{
+    return OP((x), at::diagflat(x->t, or_default(opts).offset));
+}
+
+fdl_tensor *fdl_block_diag(fdl_list list)
+{
+    return OP((list), at::block_diag(tensors(list)));
+}
+
+fdl_tensor *fdl_dstack(fdl_list list)
+{
+    return OP((list), at::dstack(tensors(list)));
+}
+
+fdl_tensor *fdl_column_stack(fdl_list list)
+{
+    return OP((list), at::column_stack(tensors(list)));
+}
+
+fdl_list fdl_tensor_split(fdl_tensor *x, int64_t n, int dim)
+{
+    return OP((x), at::tensor_split(x->t, n, (int64_t)dim));
+}
+
+fdl_list fdl_tensor_split_at(fdl_tensor *x, fdl_ints places, int dim)
+{
+    return OP((x), at::tensor_split(x->t, ints(places), (int64_t)dim));
+}
+
+fdl_list fdl_dsplit(fdl_tensor *x, int64_t n)
+{
+    return OP((x), at::dsplit(x->t, n));
+}
+
+fdl_tensor *fdl_cartesian_prod(fdl_list list)
+{
+    return OP((list), at::cartesian_prod(tensors(list)));
+}
+
+fdl_tensor *fdl_combinations_opt(fdl_tensor *x, int64_t r, const fdl_combinations_opts *opts)
+{
+    return OP((x), at::combinations(x->t, r, or_default(opts).with_replacement));
 }
