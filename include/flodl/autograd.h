@@ -61,8 +61,8 @@ FDL_API void fdl_accum_free(fdl_accum *a);
 
 typedef struct fdl_gradcheck_report {
     double worst; /* the largest abs(analytic - numeric) / (atol + rtol * abs(numeric)); at most 1 passes */
-    int input;    /* where: which input, which element of it */
-    int64_t element;
+    int input;    /* where: which input, */
+    int64_t element;          /* which element of it; -1 with .fast */
     double analytic, numeric; /* both derivatives there */
 } fdl_gradcheck_report;
 typedef struct fdl_gradcheck_opts {
@@ -70,6 +70,7 @@ typedef struct fdl_gradcheck_opts {
     double eps;  /* step of the central difference, default 1e-6 */
     double atol; /* default 1e-5 */
     double rtol; /* default 1e-3 */
+    bool fast;   /* one random direction an input, not each element in turn: two calls of f an input */
     fdl_gradcheck_report *report;
 } fdl_gradcheck_opts;
 /* torch.autograd.gradcheck: compares the derivatives of sum(f(in) * w), w fixed and random, with central differences, for
@@ -78,6 +79,10 @@ typedef struct fdl_gradcheck_opts {
  * equal inputs: FDL_E_STATE. */
 FDL_API fdl_status fdl_gradcheck_opt(fdl_tensor *(*f)(fdl_list in, void *ctx), fdl_list in, void *ctx,
                                      const fdl_gradcheck_opts *opts);
+/* torch.autograd.gradgradcheck: the same of the gradients, as functions of the inputs and of the gradient v that comes into
+ * the backward, which counts as one more input behind the last. */
+FDL_API fdl_status fdl_gradgradcheck_opt(fdl_tensor *(*f)(fdl_list in, void *ctx), fdl_list in, void *ctx,
+                                         const fdl_gradcheck_opts *opts);
 
 FDL_END_DECLS
 
@@ -88,6 +93,9 @@ FDL_END_DECLS
 #define fdl_grad_of_(outputs, inputs, ...) fdl_grad_of_opt(outputs, inputs, &(fdl_grad_of_opts){__VA_ARGS__})
 #define fdl_gradcheck(f, in, ...) fdl_gradcheck_(f, in, __VA_ARGS__, .opts_ = 0)
 #define fdl_gradcheck_(f, in, ctx, ...) fdl_gradcheck_opt(f, in, ctx, &(fdl_gradcheck_opts){__VA_ARGS__})
+#define fdl_gradgradcheck(f, in, ...) fdl_gradgradcheck_(f, in, __VA_ARGS__, .opts_ = 0)
+#define fdl_gradgradcheck_(f, in, ctx, ...) \
+    fdl_gradgradcheck_opt(f, in, ctx, &(fdl_gradcheck_opts){__VA_ARGS__})
 #endif
 
 #endif

@@ -1,5 +1,6 @@
 /* Gradients: thin calls of libtorch's engine, and the check of a gradient by finite differences. */
 #include "flodl/autograd.h"
+#include "callback.h"
 #include "internal.h"
 #include "thread.h"
 
@@ -13,6 +14,7 @@
 
 #include <cmath>
 #include <cinttypes>
+#include <functional>
 #include <unordered_set>
 
 using namespace flodl;
@@ -189,27 +191,160 @@ void fdl_accum_free(fdl_accum *a)
     delete a;
 }
 
-/* ---- gradcheck --------------------------------------------------------------------------------------------- */
+/* ---- checking a gradient ------------------------------------------------------------------------------------- */
 
 namespace
 {
 
 typedef fdl_tensor *(*checked_fn)(fdl_list, void *);
+typedef std::function<std::vector<at::Tensor>()> values_fn;
 
-/* f on the inputs, in a scope of its own; throws `failure` with the pending error when f fails. */
-at::Tensor call(checked_fn f, fdl_list in, void *ctx)
+/* f on the inputs; throws what went wrong in it. */
+at::Tensor call(checked_fn f, const std::vector<at::Tensor> &in, void *ctx)
 {
-    fdl_scope *scope = fdl_scope_open();
-    fdl_tensor *y = f(in, ctx);
-    at::Tensor t;
-    if (good(y))
-        t = y->t;
-    fdl_scope_close(scope);
-    if (!t.defined())
-        fail(fdl_error_pending() ? fdl_error_pending() : FDL_E_NULL, "the function returned no tensor");
+    callback during;
+    fdl_tensor *y = f(make(std::vector<at::Tensor>(in)), ctx);
+    bool there = y && alive(y);
+    at::Tensor t = there ? y->t : at::Tensor();
+    during.check(!there, FDL_E_NULL, "the function returned no tensor");
     if (!at::isFloatingType(t.scalar_type()))
         fail(FDL_E_DTYPE, "the function's result is not floating");
     return t;
+}
+
+/* Numbers of x's shape, always the same for the same generator. */
+at::Tensor drawn(const at::Tensor &x, at::Generator &generator, double from)
+{
+    return (at::rand(x.sizes(), generator, at::TensorOptions().dtype(x.scalar_type())) + from).to(x.device());
+}
+
+/* The derivatives of sum(values * w), w fixed and random, at the leaves, and central differences of it. A leaf of
+ * number i is called input i. */
+class check
+{
+    std::vector<at::Tensor> leaves_; /* undefined where an input doesn't require grad */
+    const values_fn &values_;
+    double eps_, atol_, rtol_;
+    std::vector<at::Tensor> weights_;
+
+    at::Tensor weighted() const
+    {
+        std::vector<at::Tensor> ys = values_();
+        at::Tensor sum = at::zeros({}, at::kDouble);
+        for (size_t i = 0; i < ys.size(); i++)
+            if (ys[i].defined())
+                sum = sum + (ys[i] * weights_[i]).sum().to(at::kCPU, at::kDouble);
+        return sum;
+    }
+    void note(double analytic, double numeric, int input, int64_t element)
+    {
+        double ratio = std::fabs(analytic - numeric) / (atol_ + rtol_ * std::fabs(numeric));
+        if (!(ratio <= worst.worst))
+            worst = {std::isnan(ratio) ? HUGE_VAL : ratio, input, element, analytic, numeric};
+    }
+    double moved(const at::Tensor &x, const at::Tensor &by) const
+    {
+        at::Tensor before = x.clone();
+        x.add_(by);
+        double value = weighted().item<double>();
+        x.copy_(before);
+        return value;
+    }
+
+  public:
+    fdl_gradcheck_report worst = {};
+
+    check(std::vector<at::Tensor> leaves, const values_fn &values, const fdl_gradcheck_opts &o)
+        : leaves_(std::move(leaves)), values_(values), eps_(fdl_opt_double(o.eps, 1e-6)),
+          atol_(fdl_opt_double(o.atol, 1e-5)), rtol_(fdl_opt_double(o.rtol, 1e-3))
+    {
+        worst.worst = -1;
+        if (!(eps_ > 0))
+            fail(FDL_E_ARG, "eps %g", eps_);
+        auto generator = at::detail::createCPUGenerator(42);
+        std::vector<at::Tensor> ys = values_(), again = values_();
+        bool differentiable = false;
+        for (size_t i = 0; i < ys.size(); i++) {
+            bool there = ys[i].defined();
+            if (there != again[i].defined() ||
+                (there && (ys[i].sizes() != again[i].sizes() || !ys[i].detach().equal(again[i].detach()))))
+                fail(FDL_E_STATE, "not deterministic: two calls with equal inputs differ");
+            weights_.push_back(there ? drawn(ys[i], generator, 0.5) : at::Tensor());
+            differentiable = differentiable || (there && ys[i].requires_grad());
+        }
+        if (!differentiable)
+            fail(FDL_E_STATE, "the function's result does not require grad");
+    }
+
+    void run(bool fast)
+    {
+        std::vector<at::Tensor> wanted;
+        for (const at::Tensor &x : leaves_)
+            if (x.defined())
+                wanted.push_back(x);
+        std::vector<at::Tensor> analytic =
+            torch::autograd::grad({weighted()}, wanted, {}, std::nullopt, false, true);
+        auto generator = at::detail::createCPUGenerator(43);
+        size_t k = 0;
+        for (size_t i = 0; i < leaves_.size(); i++) {
+            if (!leaves_[i].defined())
+                continue;
+            at::Tensor x = leaves_[i].detach(), g = analytic[k++];
+            if (!g.defined())
+                g = at::zeros_like(x);
+            if (fast) { /* one direction for all elements */
+                at::Tensor u = drawn(x, generator, -0.5);
+                double up = moved(x, u * eps_), down = moved(x, u * -eps_);
+                note((g * u).sum().item<double>(), (up - down) / (2 * eps_), (int)i, -1);
+                continue;
+            }
+            at::Tensor flat = x.as_strided({x.numel()}, {1}); /* elements in memory order: any dense layout */
+            at::Tensor g_flat = at::empty_like(x).copy_(g).as_strided({x.numel()}, {1}).cpu();
+            for (int64_t e = 0; e < flat.numel(); e++) {
+                at::Tensor one = flat[e];
+                at::Tensor step = at::full({}, eps_, one.options());
+                double up = moved(one, step), down = moved(one, -step);
+                note(g_flat[e].item<double>(), (up - down) / (2 * eps_), (int)i, e);
+            }
+        }
+    }
+};
+
+/* The inputs that the check moves; undefined for the others. */
+std::vector<at::Tensor> moving(fdl_list in)
+{
+    std::vector<at::Tensor> leaves;
+    int count = 0;
+    for (int i = 0; i < in.n; i++) {
+        const at::Tensor &x = in.at[i]->t;
+        leaves.push_back(x.requires_grad() ? x : at::Tensor());
+        if (!x.requires_grad())
+            continue;
+        if (x.scalar_type() != at::kDouble)
+            fail(FDL_E_DTYPE, "input %d is not float64", i);
+        if (!x.is_leaf() || !x.is_non_overlapping_and_dense())
+            fail(FDL_E_ARG, "input %d is not a dense leaf", i);
+        count++;
+    }
+    if (!count)
+        fail(FDL_E_ARG, "no input requires grad");
+    return leaves;
+}
+
+void compare(std::vector<at::Tensor> leaves, const values_fn &values, const fdl_gradcheck_opts &o)
+{
+    check c(std::move(leaves), values, o);
+    c.run(o.fast);
+    const fdl_gradcheck_report &w = c.worst;
+    if (o.report)
+        *o.report = w;
+    if (!(w.worst > 1))
+        return;
+    char where[64] = "";
+    if (w.element >= 0)
+        snprintf(where, sizeof where, ", element %" PRId64, w.element);
+    fail(FDL_E_MISMATCH, "input %d%s: the gradient is %.10g, the difference quotient %.10g", w.input, where,
+         w.analytic, w.numeric);
 }
 
 } // namespace
@@ -217,78 +352,37 @@ at::Tensor call(checked_fn f, fdl_list in, void *ctx)
 fdl_status fdl_gradcheck_opt(fdl_tensor *(*f)(fdl_list in, void *ctx), fdl_list in, void *ctx,
                              const fdl_gradcheck_opts *opts)
 {
-    static const fdl_gradcheck_opts none = {};
-    const fdl_gradcheck_opts &o = opts ? *opts : none;
     return OP_DO((in), {
-        double eps = fdl_opt_double(o.eps, 1e-6);
-        double atol = fdl_opt_double(o.atol, 1e-5);
-        double rtol = fdl_opt_double(o.rtol, 1e-3);
         if (!f)
             fail(FDL_E_NULL, "f is NULL");
-        if (!(eps > 0))
-            fail(FDL_E_ARG, "eps %g", eps);
-        int checked = 0;
-        for (int i = 0; i < in.n; i++) {
-            if (!in.at[i]->t.requires_grad())
-                continue;
-            if (in.at[i]->t.scalar_type() != at::kDouble)
-                fail(FDL_E_DTYPE, "input %d is not float64", i);
-            if (!in.at[i]->t.is_leaf() || !in.at[i]->t.is_non_overlapping_and_dense())
-                fail(FDL_E_ARG, "input %d is not a dense leaf", i);
-            checked++;
-        }
-        if (!checked)
-            fail(FDL_E_ARG, "no input requires grad");
+        std::vector<at::Tensor> inputs = vector_of(in);
+        compare(
+            moving(in), [&] { return std::vector<at::Tensor>{call(f, inputs, ctx)}; }, or_default(opts));
+    });
+}
 
-        at::Tensor y = call(f, in, ctx);
-        at::Tensor again = call(f, in, ctx);
-        if (y.sizes() != again.sizes() || !y.detach().equal(again.detach()))
-            fail(FDL_E_STATE, "not deterministic: two calls with equal inputs differ");
+fdl_status fdl_gradgradcheck_opt(fdl_tensor *(*f)(fdl_list in, void *ctx), fdl_list in, void *ctx,
+                                 const fdl_gradcheck_opts *opts)
+{
+    return OP_DO((in), {
+        if (!f)
+            fail(FDL_E_NULL, "f is NULL");
+        std::vector<at::Tensor> inputs = vector_of(in), leaves = moving(in), wanted;
+        for (const at::Tensor &x : leaves)
+            if (x.defined())
+                wanted.push_back(x);
+        at::Tensor y = call(f, inputs, ctx);
         if (!y.requires_grad())
             fail(FDL_E_STATE, "the function's result does not require grad");
-        auto generator = at::detail::createCPUGenerator(42);
-        at::Tensor w =
-            (at::rand(y.sizes(), generator, at::TensorOptions().dtype(y.scalar_type())) + 0.5).to(y.device());
-
-        std::vector<at::Tensor> leaves;
-        for (int i = 0; i < in.n; i++)
-            if (in.at[i]->t.requires_grad())
-                leaves.push_back(in.at[i]->t);
-        std::vector<at::Tensor> analytic =
-            torch::autograd::grad({(y * w).sum()}, leaves, {}, {}, false, true);
-
-        fdl_gradcheck_report worst = {};
-        worst.worst = -1;
-        c10::NoGradGuard no_grad;
-        auto value = [&] { return (call(f, in, ctx) * w).sum().item<double>(); };
-        size_t k = 0;
-        for (int i = 0; i < in.n; i++) {
-            if (!in.at[i]->t.requires_grad())
-                continue;
-            at::Tensor x = in.at[i]->t.detach();
-            at::Tensor flat = x.as_strided({x.numel()}, {1}); /* elements in memory order: any dense layout */
-            at::Tensor g = analytic[k++];
-            at::Tensor grads = g.defined() ? g : at::zeros_like(x);
-            at::Tensor g_flat = at::empty_like(x).copy_(grads).as_strided({x.numel()}, {1}).cpu();
-            for (int64_t e = 0; e < flat.numel(); e++) {
-                at::Tensor one = flat[e];
-                double before = one.item<double>();
-                one.fill_(before + eps);
-                double up = value();
-                one.fill_(before - eps);
-                double down = value();
-                one.fill_(before);
-                double numeric = (up - down) / (2 * eps), a = g_flat[e].item<double>();
-                double ratio = std::fabs(a - numeric) / (atol + rtol * std::fabs(numeric));
-                if (!(ratio <= worst.worst))
-                    worst = {std::isnan(ratio) ? HUGE_VAL : ratio, i, e, a, numeric};
-            }
-        }
-        if (o.report)
-            *o.report = worst;
-        if (worst.worst > 1)
-            fail(FDL_E_MISMATCH,
-                 "input %d, element %" PRId64 ": the gradient is %.10g, the difference quotient %.10g",
-                 worst.input, worst.element, worst.analytic, worst.numeric);
+        auto generator = at::detail::createCPUGenerator(44);
+        at::Tensor v = drawn(y, generator, -0.5).set_requires_grad(true);
+        leaves.push_back(v);
+        compare(
+            leaves,
+            [&] {
+                at::AutoGradMode record(true);
+                return torch::autograd::grad({call(f, inputs, ctx)}, wanted, {v}, std::nullopt, true, true);
+            },
+            or_default(opts));
     });
 }

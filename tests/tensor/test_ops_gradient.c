@@ -26,8 +26,26 @@ static const struct {
 #undef CASE
 };
 
+/* The rows whose derivatives are differentiated as well. */
+#define OP(name, samples, call, python, cpp)
+#define CASE(name, samples, call, python)
+#define TWICE(name) #name,
+static const char *const twice[] = {
+#include "ops.def"
+};
+#undef OP
+#undef CASE
+
+static bool is_twice(const char *name)
+{
+    for (size_t i = 0; i < sizeof twice / sizeof *twice; i++)
+        if (strcmp(twice[i], name) == 0)
+            return true;
+    return false;
+}
+
 /* 1 checked, 0 nothing to check, -1 wrong. */
-static int check_sample(const char *name, const char *sample, ops_call *call)
+static int check_sample(const char *name, const char *sample, ops_call *call, bool second_order)
 {
     FDL_SCOPE;
     ops_operands o;
@@ -43,9 +61,9 @@ static int check_sample(const char *name, const char *sample, ops_call *call)
     }
     if (!differentiable)
         return 0;
-    fdl_gradcheck_report report;
-    fdl_status status =
-        fdl_gradcheck(call, ((fdl_list){o.n, o.at}), NULL, .atol = 1e-6, .rtol = 1e-5, .report = &report);
+    fdl_list in = {o.n, o.at};
+    fdl_status status = second_order ? fdl_gradgradcheck(call, in, NULL, .atol = 1e-5, .rtol = 1e-4)
+                                     : fdl_gradcheck(call, in, NULL, .atol = 1e-6, .rtol = 1e-5);
     if (status == FDL_OK)
         return 1;
     print_error("%s(%s): %s\n", name, sample, fdl_last_error()->message);
@@ -53,19 +71,41 @@ static int check_sample(const char *name, const char *sample, ops_call *call)
     return -1;
 }
 
-static void agrees_with_differences(void **state)
+/* How many checks there were, of how many rows. */
+static int check_all(bool second_order, int *checked_rows)
 {
-    (void)state;
     int checks = 0, failures = 0;
-    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+    *checked_rows = 0;
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        if (second_order && !is_twice(rows[r].name))
+            continue;
+        int before = checks;
         for (const char *sample = rows[r].samples; sample; sample = ops_next(sample)) {
-            int got = check_sample(rows[r].name, sample, rows[r].call);
+            int got = check_sample(rows[r].name, sample, rows[r].call, second_order);
             checks += got != 0;
             failures += got < 0;
         }
-    print_message("%d gradients\n", checks);
+        *checked_rows += checks > before;
+    }
+    print_message("%d gradients of %d rows, order %d\n", checks, *checked_rows, second_order ? 2 : 1);
     assert_int_equal(failures, 0);
-    assert_true(checks > 240);
+    return checks;
+}
+
+static void agrees_with_differences(void **state)
+{
+    (void)state;
+    int of_rows;
+    assert_true(check_all(false, &of_rows) > 600);
+    assert_true(of_rows > 240);
+}
+
+static void agrees_with_differences_twice(void **state)
+{
+    (void)state;
+    int of_rows;
+    check_all(true, &of_rows);
+    assert_int_equal(of_rows, sizeof twice / sizeof *twice); /* no name without a row */
 }
 
 /* x^2 whose history says 3x: the check must see it. */
@@ -94,6 +134,7 @@ int main(void)
     on_test_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_differences),
+        cmocka_unit_test(agrees_with_differences_twice),
         cmocka_unit_test(a_wrong_gradient_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
