@@ -65,6 +65,9 @@ FDL_API fdl_tensor *fdl_from_i64_opt(const int64_t *data, fdl_shape shape, const
 FDL_API fdl_tensor *fdl_from_i32_opt(const int32_t *data, fdl_shape shape, const fdl_tensor_opts *opts);
 FDL_API fdl_tensor *fdl_from_u8_opt(const uint8_t *data, fdl_shape shape, const fdl_tensor_opts *opts);
 FDL_API fdl_tensor *fdl_from_bool_opt(const bool *data, fdl_shape shape, const fdl_tensor_opts *opts);
+/* The same of bit patterns of 16 bits: float16 and bfloat16. */
+FDL_API fdl_tensor *fdl_from_f16bits_opt(const uint16_t *data, fdl_shape shape, const fdl_tensor_opts *opts);
+FDL_API fdl_tensor *fdl_from_bf16bits_opt(const uint16_t *data, fdl_shape shape, const fdl_tensor_opts *opts);
 /* Copies nbytes bytes of dtype's native little-endian layout. nbytes other than numel * size: FDL_E_SHAPE with both. */
 FDL_API fdl_tensor *fdl_from_bytes_opt(const void *data, size_t nbytes, fdl_dtype dtype, fdl_shape shape,
                                        const fdl_tensor_opts *opts);
@@ -223,6 +226,10 @@ FDL_END_DECLS
 #define fdl_from_u8_(data, shape, ...) fdl_from_u8_opt(data, shape, FDL_TENSOR_OPTS_(__VA_ARGS__))
 #define fdl_from_bool(data, ...) fdl_from_bool_(data, __VA_ARGS__, .opts_ = 0)
 #define fdl_from_bool_(data, shape, ...) fdl_from_bool_opt(data, shape, FDL_TENSOR_OPTS_(__VA_ARGS__))
+#define fdl_from_f16bits(data, ...) fdl_from_f16bits_(data, __VA_ARGS__, .opts_ = 0)
+#define fdl_from_f16bits_(data, shape, ...) fdl_from_f16bits_opt(data, shape, FDL_TENSOR_OPTS_(__VA_ARGS__))
+#define fdl_from_bf16bits(data, ...) fdl_from_bf16bits_(data, __VA_ARGS__, .opts_ = 0)
+#define fdl_from_bf16bits_(data, shape, ...) fdl_from_bf16bits_opt(data, shape, FDL_TENSOR_OPTS_(__VA_ARGS__))
 #define fdl_from_bytes(data, nbytes, dtype, ...) fdl_from_bytes_(data, nbytes, dtype, __VA_ARGS__, .opts_ = 0)
 #define fdl_from_bytes_(data, nbytes, dtype, shape, ...) \
     fdl_from_bytes_opt(data, nbytes, dtype, shape, FDL_TENSOR_OPTS_(__VA_ARGS__))

@@ -221,6 +221,16 @@ fdl_tensor *fdl_from_bool_opt(const bool *data, fdl_shape shape, const fdl_tenso
     return OP((), copied(data, shape, at::kBool, opts));
 }
 
+fdl_tensor *fdl_from_f16bits_opt(const uint16_t *data, fdl_shape shape, const fdl_tensor_opts *opts)
+{
+    return OP((), copied(data, shape, at::kHalf, opts));
+}
+
+fdl_tensor *fdl_from_bf16bits_opt(const uint16_t *data, fdl_shape shape, const fdl_tensor_opts *opts)
+{
+    return OP((), copied(data, shape, at::kBFloat16, opts));
+}
+
 fdl_tensor *fdl_from_bytes_opt(const void *data, size_t nbytes, fdl_dtype dtype, fdl_shape shape,
                                const fdl_tensor_opts *opts)
 {

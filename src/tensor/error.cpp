@@ -123,11 +123,12 @@ fdl_status classify(const std::string &text)
         return FDL_E_STATE;
     if (contains(text, {"LAPACK", "MAGMA", "cuSOLVER", "compiling PyTorch with"}))
         return FDL_E_UNSUPPORTED;
-    if (contains(text, {"ZeroDivisionError", "is singular", "positive-definite", "negative integer powers",
-                        "appears multiple times", "duplicate dims", "should be between 0 and 1",
-                        "Expected p_in", "multinomial distribution", "probability tensor", "n_sample",
-                        "must be non-negative", "must be positive", "non-negative integral",
-                        "must be in the range", "must be divisible by 2"}))
+    if (contains(text,
+                 {"ZeroDivisionError", "is singular", "positive-definite", "negative n",
+                  "linalg.matrix_norm: Order", "negative integer powers", "appears multiple times",
+                  "duplicate dims", "should be between 0 and 1", "Expected p_in", "multinomial distribution",
+                  "probability tensor", "n_sample", "must be non-negative", "must be positive",
+                  "non-negative integral", "must be in the range", "must be divisible by 2"}))
         return FDL_E_ARG;
     if (contains(text, {"same device", "different devices", "on device", "Expected all tensors",
                         "CUDA driver", "invalid device", "No CUDA", "not compiled with CUDA",
@@ -159,6 +160,7 @@ fdl_status classify(const std::string &text)
                         "mat1",
                         "matrix",
                         "matrices",
+                        "destination dims",
                         "channels",
                         "rank",
                         "equal number of",

@@ -2,6 +2,7 @@
 #include "flodl/reduce.h"
 #include "internal.h"
 
+#include <c10/core/GradMode.h>
 #include <c10/core/ScalarType.h>
 
 #include <ATen/ops/all.h>
@@ -276,14 +277,27 @@ fdl_tensor *fdl_amin_opt(fdl_tensor *x, fdl_shape dims, const fdl_dim_opts *opts
     return OP((x), at::amin(x->t, ints(dims), or_default(opts).keepdim));
 }
 
+namespace
+{
+
+/* at::aminmax has no derivative: where one is recorded, its two halves stand for it. */
+std::vector<at::Tensor> extremes(const at::Tensor &x, at::IntArrayRef dims, bool keepdim)
+{
+    if (x.requires_grad() && c10::GradMode::is_enabled())
+        return {at::amin(x, dims, keepdim), at::amax(x, dims, keepdim)};
+    return both(at::aminmax(x, dims.empty() ? std::nullopt : std::optional<int64_t>(dims[0]), keepdim));
+}
+
+} // namespace
+
 fdl_list fdl_aminmax(fdl_tensor *x)
 {
-    return OP((x), both(at::aminmax(x->t)));
+    return OP((x), extremes(x->t, {}, false));
 }
 
 fdl_list fdl_aminmax_dim_opt(fdl_tensor *x, int dim, const fdl_dim_opts *opts)
 {
-    return OP((x), both(at::aminmax(x->t, dim, or_default(opts).keepdim)));
+    return OP((x), extremes(x->t, at::IntArrayRef((int64_t)dim), or_default(opts).keepdim));
 }
 
 fdl_tensor *fdl_argmax_opt(fdl_tensor *x, int dim, const fdl_dim_opts *opts)

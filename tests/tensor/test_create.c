@@ -225,13 +225,35 @@ static void seeds_and_states(void **state)
     assert_false(fdl_is_deterministic());
 }
 
+static void strides_powers_and_bits(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_tensor *x = fdl_empty_strided(FDL_SHAPE(2, 3), FDL_DIMS(1, 2), .dtype = FDL_FLOAT64);
+    assert_true(fdl_stride(x, 0) == 1 && fdl_stride(x, 1) == 2 && fdl_dtype_of(x) == FDL_FLOAT64);
+    assert_null(fdl_empty_strided(FDL_SHAPE(2, 3), FDL_DIMS(1)));
+    check_error(FDL_E_SHAPE, "1 strides for 2 dims");
+    assert_null(fdl_empty_strided(FDL_SHAPE(2), FDL_DIMS(-1)));
+    check_error(FDL_E_ARG, "negative");
+    check_values(fdl_logspace(0, 2, 3), 1, 10, 100);
+    check_values(fdl_logspace(-1, 3, 5, .base = 2, .dtype = FDL_FLOAT64), 0.5, 1, 2, 4, 8);
+    check_values(fdl_logspace(1, 5, 1), 10);
+    assert_null(fdl_logspace(0, 1, -1));
+    check_error(FDL_E_ARG, "-1");
+    const uint16_t half[] = {0x3C00, 0xBC00, 0x3800, 0}, brain[] = {0x3F80, 0xBF80, 0x3F00};
+    check_values(fdl_from_f16bits(half, FDL_SHAPE(4)), 1, -1, 0.5, 0);
+    assert_int_equal(fdl_dtype_of(fdl_from_f16bits(half, FDL_SHAPE(4))), FDL_FLOAT16);
+    check_values(fdl_from_bf16bits(brain, FDL_SHAPE(3)), 1, -1, 0.5);
+    assert_int_equal(fdl_dtype_of(fdl_from_bf16bits(brain, FDL_SHAPE(3))), FDL_BFLOAT16);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(constants),        cmocka_unit_test(sequences),
         cmocka_unit_test(from_memory),      cmocka_unit_test(over_memory_of_the_caller),
         cmocka_unit_test(like_another),     cmocka_unit_test(random_values),
-        cmocka_unit_test(seeds_and_states),
+        cmocka_unit_test(seeds_and_states), cmocka_unit_test(strides_powers_and_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

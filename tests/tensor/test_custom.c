@@ -267,6 +267,16 @@ static void a_failing_forward(void **state)
     fdl_clear_error();
 }
 
+static void an_older_error_stays_pending_and_fails_nothing(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_tensor *x = float64(1, 2, 3);
+    fdl_fail(FDL_E_TIMEOUT, "older");
+    check_some(fdl_custom(&signed_square_fn, FDL_LIST(x), NULL).at);
+    check_error(FDL_E_TIMEOUT, "older");
+}
+
 /* The derivative of x |x| taken for x: gradcheck names the place. */
 static fdl_status half_backward(fdl_custom_call *call, fdl_list grads, fdl_tensor **out, void *ctx)
 {
@@ -335,6 +345,7 @@ int main(void)
         cmocka_unit_test(an_error_in_backward_fails_the_backward),
         cmocka_unit_test(no_gradient_is_none),
         cmocka_unit_test(a_failing_forward),
+        cmocka_unit_test(an_older_error_stays_pending_and_fails_nothing),
         cmocka_unit_test(a_wrong_backward_is_found),
         cmocka_unit_test(ctx_lives_as_long_as_the_graph),
     };
