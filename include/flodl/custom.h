@@ -42,7 +42,7 @@ typedef struct fdl_custom_fn {
                                    that is; when fdl_custom fails too */
 } fdl_custom_fn;
 
-/* forward's results (scope), recorded as one operation with f's backward. *f is copied; ctx lives until release. */
+/* forward's results, of whatever shape it gave them (scope), recorded as one operation with f's backward. *f is copied; ctx lives until release. */
 FDL_API fdl_list fdl_custom(const fdl_custom_fn *f, fdl_list inputs, void *ctx);
 
 /* ---- in forward ---------------------------------------------------------------------------------- */

@@ -48,7 +48,7 @@ FDL_API fdl_tensor *fdl_index_add(fdl_tensor *x, int dim, fdl_tensor *idx, fdl_t
 /* torch.index_copy: rows along dim become those of src. torch.index_fill: become s. idx int64 [n], none twice. */
 FDL_API fdl_tensor *fdl_index_copy(fdl_tensor *x, int dim, fdl_tensor *idx, fdl_tensor *src);
 FDL_API fdl_tensor *fdl_index_fill(fdl_tensor *x, int dim, fdl_tensor *idx, double s);
-/* torch.diagonal_scatter: x with its diagonal of dims d0 and d1 replaced by src. */
+/* torch.diagonal_scatter: x with its diagonal of dims d0 and d1 replaced by src: the shape of x. */
 FDL_API fdl_tensor *fdl_diagonal_scatter(fdl_tensor *x, fdl_tensor *src, int64_t offset, int d0, int d1);
 /* x[i, j, ...]: one index tensor a dim, NULL for ":". Bool masks and int64; the indices broadcast. */
 FDL_API fdl_tensor *fdl_index(fdl_tensor *x, fdl_list indices);
@@ -78,7 +78,8 @@ FDL_API fdl_tensor *fdl_masked_scatter(fdl_tensor *x, fdl_tensor *mask, fdl_tens
 FDL_API fdl_tensor *fdl_where(fdl_tensor *cond, fdl_tensor *a, fdl_tensor *b);
 /* torch.nonzero -> int64 [count, ndim]: waits for the device. Not differentiable. */
 FDL_API fdl_tensor *fdl_nonzero(fdl_tensor *x);
-/* torch.unique with dim: the slices of x along dim, sorted, each once. Waits for the device. */
+/* torch.unique with dim: the slices of x along dim, sorted, each once: [n, *] -> [different ones, *] for dim 0. Waits for the
+ * device. */
 FDL_API fdl_tensor *fdl_unique_dim(fdl_tensor *x, int dim);
 
 /* ---- sorting and searching: values are differentiable, positions are int64 -------------------------- */

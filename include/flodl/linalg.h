@@ -58,7 +58,7 @@ typedef struct fdl_cdist_opts {
 FDL_API fdl_tensor *fdl_cdist_opt(fdl_tensor *a, fdl_tensor *b, const fdl_cdist_opts *opts);
 /* F.pdist: the distances of each two rows of x [n, D] -> [n (n - 1) / 2]. */
 FDL_API fdl_tensor *fdl_pdist_opt(fdl_tensor *x, const fdl_cdist_opts *opts);
-/* torch.cross: of vectors of 3 along dim. */
+/* torch.linalg.cross: of vectors of 3 along dim, [*, 3]; a and b broadcast. */
 FDL_API fdl_tensor *fdl_cross(fdl_tensor *a, fdl_tensor *b, int dim);
 /* torch.linalg.matrix_power: [*, n, n], k may be negative. torch.linalg.matrix_exp. torch.linalg.multi_dot: the product of
  * matrices in the cheapest order. */
@@ -116,7 +116,7 @@ typedef struct fdl_qr_opts {
     int opts_;
     bool complete; /* Q [*, m, m], R [*, m, n]; default Q [*, m, k], R [*, k, n], k = min(m, n) */
 } fdl_qr_opts;
-/* torch.linalg.qr: {Q, R}, x = Q R. */
+/* torch.linalg.qr: x [*, m, n] -> {Q, R}, x = Q R. */
 FDL_API fdl_list fdl_linalg_qr_opt(fdl_tensor *x, const fdl_qr_opts *opts);
 typedef struct fdl_svd_opts {
     int opts_;
@@ -138,22 +138,22 @@ FDL_API fdl_tensor *fdl_linalg_eigvalsh_opt(fdl_tensor *x, const fdl_eigh_opts *
 
 /* ---- norms: torch.linalg ------------------------------------------------------------------------------ */
 
-/* torch.linalg.vector_norm: the p-norm over dims (none: all); p as in fdl_norm_dim. */
 typedef struct fdl_vector_norm_opts {
     int opts_;
     bool keepdim;
 } fdl_vector_norm_opts;
+/* torch.linalg.vector_norm: the p-norm over dims, which it removes (none: all -> []); p as in fdl_norm_dim. */
 FDL_API fdl_tensor *fdl_linalg_vector_norm_opt(fdl_tensor *x, double p, fdl_shape dims,
                                                const fdl_vector_norm_opts *opts);
 typedef struct fdl_matrix_norm_opts {
     int opts_;
-    double
-        p; /* 2, -2: the largest, smallest singular value; 1, -1: sum of a column; INFINITY, -INFINITY: of a row;
-                     default: Frobenius */
+    /* default: Frobenius. 2, -2: the largest, smallest singular value; 1, -1: the largest, smallest sum of absolute values of a
+     * column; INFINITY, -INFINITY: of a row */
+    double p;
     bool nuclear; /* the sum of the singular values */
     bool keepdim;
 } fdl_matrix_norm_opts;
-/* torch.linalg.matrix_norm: over the last two dims. .p and .nuclear, or another p: FDL_E_ARG. */
+/* torch.linalg.matrix_norm: over the last two dims, [*, m, n] -> [*]. .p and .nuclear, or another p: FDL_E_ARG. */
 FDL_API fdl_tensor *fdl_linalg_matrix_norm_opt(fdl_tensor *x, const fdl_matrix_norm_opts *opts);
 
 FDL_END_DECLS

@@ -16,7 +16,7 @@ typedef struct fdl_checkpoint_opts {
                                    is; when the call fails too */
 } fdl_checkpoint_opts;
 
-/* torch.utils.checkpoint.checkpoint: fn(inputs, ctx) (scope). Only inputs and result are kept for the backward, which calls
+/* torch.utils.checkpoint.checkpoint: fn(inputs, ctx), of whatever shape fn gives it (scope). Only inputs and result are kept for the backward, which calls
  * fn again, with the random state of the CPU and of the inputs' devices and the autocast state of the first call, so that
  * dropout drops the same. fn runs in a scope of its own, both times; the second time as a hook does (hook.h), and ctx must
  * live until then. What requires grad and isn't a leaf (a parameter) is handed in as an input: FDL_E_ARG for a function that

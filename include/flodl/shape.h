@@ -106,7 +106,7 @@ FDL_API fdl_tensor *fdl_cat(fdl_list list, int dim);
 FDL_API fdl_tensor *fdl_stack(fdl_list list, int dim);
 FDL_API fdl_tensor *fdl_hstack(fdl_list list);
 FDL_API fdl_tensor *fdl_vstack(fdl_list list);
-/* torch.dstack, torch.column_stack. */
+/* torch.dstack: [m, n] as [m, n, 1], joined along dim 2. torch.column_stack: [n] as [n, 1], joined along dim 1. */
 FDL_API fdl_tensor *fdl_dstack(fdl_list list);
 FDL_API fdl_tensor *fdl_column_stack(fdl_list list);
 /* torch.chunk: at most n views of equal size, the last may be shorter. n < 1: FDL_E_ARG. */
@@ -120,7 +120,7 @@ FDL_API fdl_list fdl_unbind(fdl_tensor *x, int dim);
  * hsplit); tensor_split_at: cut before each of these places. Views. */
 FDL_API fdl_list fdl_tensor_split(fdl_tensor *x, int64_t n, int dim);
 FDL_API fdl_list fdl_tensor_split_at(fdl_tensor *x, fdl_ints places, int dim);
-/* torch.dsplit: n equal pieces along dim 2 (torch.hsplit, torch.vsplit: fdl_chunk along 1 and 0). */
+/* torch.dsplit: [m, k, d] -> n times [m, k, d / n], equal pieces along dim 2 (torch.hsplit, torch.vsplit: fdl_chunk along 1 and 0). */
 FDL_API fdl_list fdl_dsplit(fdl_tensor *x, int64_t n);
 
 typedef enum fdl_indexing { FDL_IJ = 0, FDL_XY } fdl_indexing;

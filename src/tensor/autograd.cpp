@@ -165,6 +165,9 @@ fdl_list fdl_grad_of_opt(fdl_list outputs, fdl_list inputs, const fdl_grad_of_op
         if (grad_outputs.n && grad_outputs.n != outputs.n)
             fail(FDL_E_ARG, "%d outputs but %d grad_outputs", outputs.n, grad_outputs.n);
         std::vector<at::Tensor> gs = vector_of(grad_outputs);
+        for (int i = 0; i < grad_outputs.n; i++)
+            if (gs[(size_t)i].sizes() != outputs.at[i]->t.sizes())
+                fail(FDL_E_SHAPE, "grad_outputs %d doesn't have its output's shape", i);
         return torch::autograd::grad(vector_of(outputs), vector_of(inputs), gs,
                                      o.retain_graph || o.create_graph ? std::optional<bool>(true)
                                                                       : std::nullopt,
