@@ -108,6 +108,8 @@ FILENAME ~ /\.def$/ {
     }
     if (row_python[rows] ~ /^First\(.*\)$/)
         row_python[rows] = substr(row_python[rows], 7, length(row_python[rows]) - 7)
+    if (row_python[rows] ~ /^Own\(.*\)$/)
+        row_python[rows] = substr(row_python[rows], 5, length(row_python[rows]) - 5)
     next
 }
 FILENAME ~ /parity\.txt$/ {
