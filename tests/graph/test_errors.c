@@ -55,6 +55,11 @@ static void a_step_that_failed_keeps_its_error(void **state)
     refused(fdl_flow(m(), fdl_flow_split(m(), failed(), m())), FDL_E_DTYPE, "the constructor failed");
     refused(fdl_flow(m(), fdl_flow_loop(failed(), .n = 2)), FDL_E_DTYPE, "the constructor failed");
     refused(fdl_flow(m(), fdl_flow_fork(NULL), m()), FDL_E_NULL, "fdl_flow_fork");
+    refused(fdl_flow(m(), fdl_flow_gate(m(), FDL_MODULES(m(), failed(), m()))), FDL_E_DTYPE,
+            "the constructor failed");
+    refused(fdl_flow(m(), fdl_flow_gate(failed(), FDL_MODULES(m(), m()))), FDL_E_DTYPE,
+            "the constructor failed");
+    refused(fdl_flow_gate_of(m(), 2, NULL), FDL_E_NULL, "fdl_flow_gate");
     refused(fdl_flow(m(), fdl_flow(m(), fdl_flow(failed(), m()))), FDL_E_DTYPE, "the constructor failed");
     refused(fdl_flow(m(), fdl_flow_tag(NULL)), FDL_E_NULL, "fdl_flow_tag");
     refused(fdl_flow(m(), fdl_flow_using("a", NULL)), FDL_E_NULL, "fdl_flow_using");
@@ -99,6 +104,11 @@ static void open_streams(void **state)
     refused(fdl_flow(fdl_flow_split(m(), m()), fdl_flow_split(m(), m())), FDL_E_ARG, "step 1", "2 streams");
     refused(fdl_flow(fdl_flow_split(m(), m()), fdl_flow_loop(m(), .n = 1)), FDL_E_ARG, "fdl_flow_loop",
             "2 streams");
+    refused(fdl_flow(fdl_flow_split(m(), m()), fdl_flow_gate(m(), FDL_MODULES(m(), m()))), FDL_E_ARG,
+            "fdl_flow_gate", "2 streams");
+    refused(fdl_flow(m(), fdl_flow_gate(m(), FDL_MODULES(m()))), FDL_E_ARG, "step 1 (fdl_flow_gate)",
+            "2 experts", "got 1");
+    refused(fdl_flow(m(), fdl_flow_gate_of(m(), 0, NULL)), FDL_E_ARG, "got 0");
     refused(fdl_flow(m(), fdl_flow_merge(FDL_MERGE_ADD)), FDL_E_ARG, "step 1 (fdl_flow_merge)",
             "single stream");
     refused(fdl_flow(m(), fdl_flow_split(m(), m())), FDL_E_ARG, "2 streams", "at the end", "fdl_flow_merge");
@@ -170,6 +180,9 @@ static void using_what_is_not_there(void **state)
             "relu_2", "\"a\"", "forward_named");
     refused(fdl_flow(m(), fdl_flow_tag("a"), fdl_flow_loop(m(), .n = 2), fdl_flow_using("a")), FDL_E_ARG,
             "loop_2", "its body probe", "forward_named");
+    refused(fdl_flow(m(), fdl_flow_tag("a"), fdl_flow_gate(m(), FDL_MODULES(add_ctx(), m())),
+                     fdl_flow_using("a")),
+            FDL_E_ARG, "gate_2", "its router probe", "forward_named");
     refused(fdl_flow(m(), fdl_flow_tag("a"), fdl_flow_split(add_ctx(), m()), fdl_flow_using("a")), FDL_E_ARG,
             "probe_3");
     refused(fdl_flow(m(), fdl_flow_tag("a"), fdl_flow_also(m(), .skip = add_ctx()), fdl_flow_using("a")),
@@ -207,6 +220,10 @@ static void names_that_a_module_declares(void **state)
         FDL_E_ARG, "missing: \"ctx\"", "unknown: \"other\"");
     refused(fdl_flow(m(), fdl_flow_also(m(), .skip = fdl_flow(m(), fdl_flow_input("ctx")))), FDL_E_ARG,
             "step 1 (fdl_flow_also)", "graph_2", "missing: \"ctx\"");
+    refused(fdl_flow(m(), fdl_flow_gate(fdl_flow(m(), fdl_flow_input("ctx")), FDL_MODULES(m(), m()))),
+            FDL_E_ARG, "its router graph", "missing: \"ctx\"");
+    refused(fdl_flow(m(), fdl_flow_gate(m(), FDL_MODULES(m(), fdl_flow(m(), fdl_flow_input("ctx"))))),
+            FDL_E_ARG, "expert 1", "\"ctx\"");
     refused(fdl_flow(m(), fdl_flow_loop(fdl_flow(m(), fdl_flow_input("ctx")), .n = 1)), FDL_E_ARG,
             "its body graph", "missing: \"ctx\"");
 }
@@ -245,15 +262,21 @@ static void steps_are_no_modules(void **state)
     refused(fdl_flow_split(m(), fdl_flow_tag("x")), FDL_E_ARG, "fdl_flow_split", "fdl_flow_tag makes a step");
     refused(fdl_flow_also(fdl_flow_fork(m()), .skip = m()), FDL_E_ARG, "fdl_flow_fork makes a step");
     refused(fdl_flow_loop(fdl_flow_split(m(), m()), .n = 1), FDL_E_ARG, "fdl_flow_split makes a step");
+    refused(fdl_flow_gate(m(), FDL_MODULES(m(), fdl_flow_tag("a"))), FDL_E_ARG, "fdl_flow_tag makes a step");
     struct {
         fdl_module *step;
         const char *kind;
-    } steps[] = {
-        {fdl_flow_also(m()), "fdl_flow_also"},           {fdl_flow_fork(m()), "fdl_flow_fork"},
-        {fdl_flow_split(m(), m()), "fdl_flow_split"},    {fdl_flow_merge(FDL_MERGE_ADD), "fdl_flow_merge"},
-        {fdl_flow_loop(m(), .n = 1), "fdl_flow_loop"},   {fdl_flow_tag("a"), "fdl_flow_tag"},
-        {fdl_flow_tag_group("a"), "fdl_flow_tag_group"}, {fdl_flow_using("a"), "fdl_flow_using"},
-        {fdl_flow_input("a"), "fdl_flow_input"},         {fdl_flow_label("a"), "fdl_flow_label"}};
+    } steps[] = {{fdl_flow_also(m()), "fdl_flow_also"},
+                 {fdl_flow_fork(m()), "fdl_flow_fork"},
+                 {fdl_flow_split(m(), m()), "fdl_flow_split"},
+                 {fdl_flow_merge(FDL_MERGE_ADD), "fdl_flow_merge"},
+                 {fdl_flow_gate(m(), FDL_MODULES(m(), m())), "fdl_flow_gate"},
+                 {fdl_flow_loop(m(), .n = 1), "fdl_flow_loop"},
+                 {fdl_flow_tag("a"), "fdl_flow_tag"},
+                 {fdl_flow_tag_group("a"), "fdl_flow_tag_group"},
+                 {fdl_flow_using("a"), "fdl_flow_using"},
+                 {fdl_flow_input("a"), "fdl_flow_input"},
+                 {fdl_flow_label("a"), "fdl_flow_label"}};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         assert_string_equal(fdl_module_kind(steps[i].step), steps[i].kind);
         assert_null(fdl_forward(steps[i].step, row(1)));

@@ -17,7 +17,7 @@ static int below(int n)
 enum { MAX_STEPS = 24, MAX_REFS = 3, MAX_BRANCHES = 4 };
 
 typedef enum op_kind { OP_HALF, OP_MINUS, OP_SAME, OP_REFS, OP_GRAPH, OP_KINDS } op_kind;
-typedef enum step_kind { ST_MODULE, ST_ALSO, ST_FORK, ST_SPLIT, ST_LOOP, ST_KINDS } step_kind;
+typedef enum step_kind { ST_MODULE, ST_ALSO, ST_FORK, ST_SPLIT, ST_LOOP, ST_GATE, ST_KINDS } step_kind;
 
 typedef struct flow flow;
 
@@ -29,7 +29,8 @@ typedef struct op {
 typedef struct step {
     step_kind kind;
     op ops[MAX_BRANCHES];
-    int n; /* modules; runs of a loop in n_runs */
+    int n;                        /* modules; runs of a loop in n_runs */
+    double weights[MAX_BRANCHES]; /* of a gate's experts */
     int n_runs;
     bool has_skip; /* the module of .skip is ops[1] */
     bool mean;
@@ -50,6 +51,34 @@ static fdl_tensor *half_plus_one(fdl_tensor *x)
 static fdl_tensor *minus(fdl_tensor *x)
 {
     return fdl_mul(x, -0.75);
+}
+
+/* A router whose weights don't depend on x; further inputs turn their signs. */
+typedef struct scale {
+    int n;
+    double weights[MAX_BRANCHES];
+} scale;
+
+static fdl_tensor *scale_forward(void *self, fdl_tensor *x, const fdl_refs *r)
+{
+    const scale *s = self;
+    (void)x;
+    fdl_tensor *w = fdl_from_f64(s->weights, FDL_SHAPE(s->n), .dtype = FDL_FLOAT64);
+    for (size_t i = 0; i < fdl_refs_count(r); i++)
+        w = fdl_mul(w, fdl_sign(fdl_refs_at(r, i)));
+    return w;
+}
+
+static const fdl_module_ops scale_ops = {
+    .kind = "scale", .size = sizeof(scale), .forward_named = scale_forward};
+
+static fdl_module *router(int n, const double *weights)
+{
+    fdl_module *m = fdl_module_new(&scale_ops);
+    scale *s = fdl_module_self(m);
+    s->n = n;
+    memcpy(s->weights, weights, sizeof *weights * (size_t)n);
+    return m;
 }
 
 static flow *random_flow(int depth, int inputs);
@@ -108,7 +137,10 @@ static flow *random_flow(int depth, int inputs)
     for (int i = 0; i < f->n; i++) {
         step *s = &f->steps[i];
         s->kind = (step_kind)below(ST_KINDS);
-        s->n = s->kind == ST_SPLIT ? 2 + below(MAX_BRANCHES - 1) : 1;
+        s->n = s->kind == ST_SPLIT || s->kind == ST_GATE ? 2 + below(MAX_BRANCHES - 1) : 1;
+        /* two powers of two: however the sum is computed, it is rounded once */
+        s->weights[below(s->n)] = below(2) ? 0.5 : -2;
+        s->weights[below(s->n)] = below(2) ? 1 : -0.25;
         s->n_runs = 1 + below(4);
         s->mean = below(2);
         s->has_skip = s->kind == ST_ALSO && below(3) == 0;
@@ -117,7 +149,7 @@ static flow *random_flow(int depth, int inputs)
         for (int k = 0; k < s->n_refs; k++)
             s->refs[k] = k;
         for (int k = 0; k < s->n; k++)
-            s->ops[k] = random_op(depth, s->n_refs);
+            s->ops[k] = random_op(depth, s->kind == ST_GATE ? 0 : s->n_refs);
         if (s->has_skip) {
             s->ops[1] = random_op(depth, 0);
             s->n = 2;
@@ -156,6 +188,8 @@ static fdl_module *built(const flow *f)
             check_ok(fdl_flow_add(b, fdl_flow_fork(m[0])));
         else if (s->kind == ST_LOOP)
             check_ok(fdl_flow_add(b, fdl_flow_loop(m[0], .n = s->n_runs)));
+        else if (s->kind == ST_GATE)
+            check_ok(fdl_flow_add(b, fdl_flow_gate_of(router(s->n, s->weights), s->n, m)));
         else
             check_ok(fdl_flow_add(b, fdl_flow_split_of(s->n, m)));
         for (int k = 0; k < s->n_refs; k++)
@@ -183,7 +217,8 @@ static double computed(const flow *f, double x, const double *inputs)
         const step *s = &f->steps[i];
         for (int k = 0; k < s->n_refs; k++)
             refs[k] = value[s->refs[k]];
-        double y = s->kind == ST_LOOP ? x : op_value(&s->ops[0], x, s->n_refs, refs), tagged;
+        double y = s->kind == ST_LOOP || s->kind == ST_GATE ? x : op_value(&s->ops[0], x, s->n_refs, refs),
+               tagged;
         if (s->kind == ST_ALSO)
             y += s->has_skip ? op_value(&s->ops[1], x, 0, NULL) : x;
         for (int k = 0; s->kind == ST_LOOP && k < s->n_runs; k++)
@@ -195,6 +230,14 @@ static double computed(const flow *f, double x, const double *inputs)
                 y += refs[k];
             if (s->mean)
                 y *= 1.0 / (s->n + s->n_refs);
+        }
+        if (s->kind == ST_GATE) {
+            double sign = 1;
+            for (int k = 0; k < s->n_refs; k++)
+                sign *= (refs[k] > 0) - (refs[k] < 0);
+            y = 0;
+            for (int k = 0; k < s->n; k++)
+                y += sign * s->weights[k] * op_value(&s->ops[k], x, 0, NULL);
         }
         tagged = y;
         if (s->kind != ST_FORK)
@@ -297,7 +340,9 @@ static fdl_module *any_module(int depth)
 
 static fdl_module *any_step(int depth)
 {
-    switch (below(16)) {
+    switch (below(18)) {
+    case 16:
+        return fdl_flow_gate(any_module(depth), FDL_MODULES(any_module(depth), any_module(depth)));
     case 0:
         return fdl_flow_also(any_module(depth));
     case 1:

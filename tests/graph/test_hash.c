@@ -71,6 +71,18 @@ static void names_of_loops_and_nested_graphs(void **state)
     fdl_module_free(g);
 }
 
+static void names_of_gates(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *g = fdl_flow(fdl_flow_gate(fdl_nn_softmax_router(2, 2),
+                                           FDL_MODULES(fdl_nn_linear(2, 2), fdl_flow(fdl_nn_linear(2, 2)))));
+    check_names(fdl_parameters(g), "gate_2/router.proj.weight", "gate_2/router.proj.bias",
+                "gate_2/expert_0.weight", "gate_2/expert_0.bias", "gate_2.expert_1.linear_1/weight",
+                "gate_2.expert_1.linear_1/bias");
+    fdl_module_free(g);
+}
+
 /* ---- the hash ------------------------------------------------------------------------------------------ */
 
 static void check_hash_(fdl_module *g, const char *want, const char *file, int line)
@@ -196,6 +208,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tags_and_ids_stand_in_front),
         cmocka_unit_test(names_of_loops_and_nested_graphs),
+        cmocka_unit_test(names_of_gates),
         cmocka_unit_test(the_hash_has_its_published_values),
         cmocka_unit_test(the_hash_is_of_the_structure_only),
         cmocka_unit_test(questions_to_what_is_no_graph),
