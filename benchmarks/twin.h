@@ -7,6 +7,7 @@
 #define BENCHMARKS_TWIN_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,12 +21,17 @@ typedef struct twin {
     pid_t pid;
 } twin;
 
-/* Starts `python script args…`. 0, or -1 with a message on stderr. */
-static inline int twin_start(twin *t, const char *python, const char *script, const char *argument)
+/* Starts the program argv[0] with these arguments, NULL at the end. 0, or -1 with a message on stderr. */
+static inline int twin_start_of(twin *t, char *const *argv)
 {
     int down[2], up[2];
     if (pipe(down) || pipe(up)) {
         perror("pipe");
+        return -1;
+    }
+    /* Our ends are ours alone: a twin that is started later would keep this one's input open. */
+    if (fcntl(down[1], F_SETFD, FD_CLOEXEC) || fcntl(up[0], F_SETFD, FD_CLOEXEC)) {
+        perror("fcntl");
         return -1;
     }
     t->pid = fork();
@@ -36,10 +42,10 @@ static inline int twin_start(twin *t, const char *python, const char *script, co
     if (t->pid == 0) {
         dup2(down[0], 0);
         dup2(up[1], 1);
-        close(down[1]);
-        close(up[0]);
-        execlp(python, python, script, argument, (char *)NULL);
-        fprintf(stderr, "%s: %s\n", python, strerror(errno));
+        close(down[0]);
+        close(up[1]);
+        execvp(argv[0], argv);
+        fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
         _exit(127);
     }
     close(down[0]);
@@ -47,6 +53,12 @@ static inline int twin_start(twin *t, const char *python, const char *script, co
     t->in = fdopen(up[0], "r");
     t->out = fdopen(down[1], "w");
     return t->in && t->out ? 0 : -1;
+}
+
+/* `python script argument`. */
+static inline int twin_start(twin *t, const char *python, const char *script, const char *argument)
+{
+    return twin_start_of(t, (char *[]){(char *)python, (char *)script, (char *)argument, NULL});
 }
 
 /* The next number that it prints. 0, or -1 when it ended. */

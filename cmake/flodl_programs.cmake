@@ -19,6 +19,7 @@ foreach(source ${examples})
 endforeach()
 
 # A benchmark also measures libtorch itself, so that both sides stand in one program: <name>.c beside <name>_torch.cpp.
+# The benchmark of whole steps has its models in files of their own.
 file(GLOB benchmarks CONFIGURE_DEPENDS benchmarks/*.c)
 foreach(source ${benchmarks})
   get_filename_component(name ${source} NAME_WE)
@@ -29,3 +30,5 @@ foreach(source ${benchmarks})
     target_link_libraries(bench_${name} PRIVATE flodl_libtorch)
   endif()
 endforeach()
+file(GLOB models CONFIGURE_DEPENDS benchmarks/models/*.c)
+target_sources(bench_step PRIVATE ${models})

@@ -1,0 +1,22 @@
+/* Two layers of lstm over 50 steps, and a linear layer on the last one: fused recurrent kernels. */
+#include "models.h"
+
+static fdl_tensor *last_step(fdl_tensor *x)
+{
+    return fdl_select(x, 0, -1);
+}
+
+static fdl_module *build(int by)
+{
+    return fdl_flow(fdl_nn_lstm(384 / by, 384 / by, .layers = 2), fdl_nn_fn(last_step, .name = "last"),
+                    fdl_nn_linear(384 / by, 384 / by));
+}
+
+static bench_batch batch(int by)
+{
+    const int64_t n = 128 / by;
+    return (bench_batch){.x = FDL_SHAPE(50 / by, n, 384 / by), .y = FDL_SHAPE(n, 384 / by)};
+}
+
+const bench_model bench_lstm_seq = {"lstm_seq", "2 layers of lstm over 50 steps; head on the last", build,
+                                    batch, bench_mse};
