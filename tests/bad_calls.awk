@@ -65,7 +65,7 @@ function emit(declaration,    open, name, type, args, n, list, i, depth, c, part
     type = trimmed(substr(declaration, 1, RSTART - 1))
     open = RSTART + RLENGTH
     # What a macro of the headers expands to, what ends the process, and what waits on purpose.
-    if (name ~ /^fdl_(scope_open_in|scope_leave|return|return_list|mode_leave|note_made|data_cursor_[a-z]+|data_concat_ended|[a-z_]+_open)_?$/ && name != "fdl_scope_open")
+    if (name ~ /^fdl_(scope_open_in|scope_leave|return|return_list|mode_leave|note_made|data_cursor_[a-z]+|data_concat_ended|[a-z_]+_open|amp_autocast_(open_opt|off))_?$/ && name != "fdl_scope_open")
         return
     if (name in seen)
         return

@@ -53,6 +53,18 @@ static inline void check_some_(const void *p, const char *what, const char *file
 }
 #define check_some(p) check_some_(p, #p, __FILE__, __LINE__)
 
+/* A number that is off by no more than the tolerance; 0: the same number. */
+static inline void check_number_(double got, double want, double tolerance, const char *text,
+                                 const char *file, int line)
+{
+    double off = got > want ? got - want : want - got;
+    if (got == want || off <= tolerance)
+        return;
+    print_error("%s:%d: %s is %.17g, not %.17g\n", file, line, text, got, want);
+    _fail(file, line);
+}
+#define check_number(got, want, tolerance) check_number_(got, want, tolerance, #got, __FILE__, __LINE__)
+
 /* A test program whose main begins with on_test_device() runs on the GPU too, as <layer>.<subject>.cuda: there
  * FLODL_TEST_DEVICE=cuda makes it the default device. Without a GPU that run is skipped. True on the GPU. */
 enum { TEST_SKIPPED = 77 };

@@ -76,6 +76,11 @@ FDL_API fdl_param *fdl_params_find(const fdl_params *ps, const char *name);
 FDL_API fdl_params *fdl_params_join(const fdl_params *a, const fdl_params *b);
 /* Elements of all of them; -1 on NULL. */
 FDL_API int64_t fdl_params_numel(const fdl_params *ps);
+/* All of them one behind the other -> [fdl_params_numel], recorded as any operation; none: [0].
+ * torch.nn.utils.parameters_to_vector. */
+FDL_API fdl_tensor *fdl_params_to_vector(const fdl_params *ps);
+/* Copies slices of v [fdl_params_numel] into them. Another shape: FDL_E_SHAPE. torch.nn.utils.vector_to_parameters. */
+FDL_API fdl_status fdl_vector_to_params(fdl_tensor *v, const fdl_params *ps);
 FDL_API fdl_status fdl_params_freeze(const fdl_params *ps);
 FDL_API fdl_status fdl_params_thaw(const fdl_params *ps);
 /* Writes the state_dict key of a canonical name ("/" turned into ".") to buf of n bytes. Too long: FDL_E_ARG. */
@@ -148,6 +153,11 @@ FDL_API fdl_buffer *fdl_module_own_buffer(fdl_module *m, const char *name);
 FDL_API int fdl_module_children(fdl_module *m);
 /* Child i, borrowed, and its name. */
 FDL_API fdl_module *fdl_module_child_at(fdl_module *m, int i, const char **name);
+/* What a recorded run of the module (a CUDA graph) depends on, as one number: it is another as soon as anything of the tree
+ * was frozen, thawed, put into training or eval mode, moved, cast, shared, added or replaced, and the same again only when
+ * everything is again as it was. Options that a module keeps to itself aren't seen. Made by a walk that takes some
+ * nanoseconds a module and parameter. 0 on NULL. */
+FDL_API uint64_t fdl_module_generation(fdl_module *m);
 /* fn on every module of the tree once, self first, then children in order; a status other than FDL_OK stops the walk and
  * is returned. */
 FDL_API fdl_status fdl_module_walk(fdl_module *m, fdl_status (*fn)(fdl_module *m, void *ctx), void *ctx);

@@ -50,6 +50,10 @@ FDL_API void fdl_optim_free(fdl_optim *o);
  * and so is their step count. Doesn't wait for the device. What is remembered of a parameter is made at its
  * first step and follows when the module is moved or cast. */
 FDL_API fdl_status fdl_optim_step(fdl_optim *o);
+/* The same, but where skip [1] float32 is 1, and not 0, nothing changes, step counts included. That is decided where the
+ * parameters are, without waiting: the fused kernels do it for nothing, the other ways of computing a step work on
+ * copies. NULL: fdl_optim_step. */
+FDL_API fdl_status fdl_optim_step_unless(fdl_optim *o, fdl_tensor *skip);
 
 typedef struct fdl_zero_grad_opts {
     int opts_;
@@ -82,6 +86,9 @@ FDL_API double fdl_optim_option(const fdl_optim *o, int group, const char *name)
 
 /* "sgd", "adam", "adamw". */
 FDL_API const char *fdl_optim_kind(const fdl_optim *o);
+/* Advances whenever a step that was recorded before (a CUDA graph) is out of date: a group was added, an option other than
+ * a rate was set, a schedule began to move momentum, the state was moved. 0 on NULL. */
+FDL_API uint64_t fdl_optim_generation(const fdl_optim *o);
 /* The parameters of a group: the list belongs to the current scope, its tensors are borrowed. */
 FDL_API fdl_list fdl_optim_params(const fdl_optim *o, int group);
 /* What is remembered of a parameter, under PyTorch's names: "step" (0-d float32), "exp_avg", "exp_avg_sq",
@@ -105,6 +112,10 @@ FDL_API fdl_status fdl_clip_grad_norm_opt(const fdl_params *params, double max, 
 FDL_API fdl_status fdl_clip_grad_value_opt(const fdl_params *params, double value, const fdl_clip_opts *opts);
 /* The norm of all gradients as one vector; waits for the device. Of the options only norm_type. */
 FDL_API fdl_status fdl_grad_norm_opt(const fdl_params *params, double *norm, const fdl_clip_opts *opts);
+/* fdl_clip_grad_norm and fdl_clip_grad_value for all parameters of an optimizer; for training steps, since there is no
+ * list of parameters to be made, and nothing waits for the device. */
+FDL_API fdl_status fdl_optim_clip_norm(fdl_optim *o, double max);
+FDL_API fdl_status fdl_optim_clip_value(fdl_optim *o, double value);
 /* Fills the gradients with zeros; drops them. */
 FDL_API fdl_status fdl_grads_zero(const fdl_params *params);
 FDL_API fdl_status fdl_grads_clear(const fdl_params *params);

@@ -80,6 +80,9 @@ FDL_API fdl_status fdl_object_set(fdl_tensor *object, fdl_tensor *x);
 FDL_API bool fdl_is(fdl_tensor *a, fdl_tensor *b);
 /* What makes a tensor the same one: equal for handles on one tensor, and only for those. NULL on NULL. */
 FDL_API const void *fdl_identity(fdl_tensor *x);
+/* A number that is another as soon as x is another tensor, lies elsewhere in memory, or has another shape, layout, dtype,
+ * device or requires_grad: what a recorded run of kernels depends on. Values don't matter. 0 on NULL. */
+FDL_API uint64_t fdl_fingerprint(fdl_tensor *x);
 /* Whether nobody but this handle holds x's storage: no other handle, view, or node of a recorded graph. */
 FDL_API bool fdl_is_sole(fdl_tensor *x);
 /* Whether x is a result of the innermost scope, which fdl_drop would free. */

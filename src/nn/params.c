@@ -1,5 +1,7 @@
 /* Parameters and buffers of a tree, with their canonical and flat names. */
+#include "flodl/index.h"
 #include "flodl/inplace.h"
+#include "flodl/shape.h"
 #include "module_private.h"
 
 #include <fnmatch.h>
@@ -327,6 +329,43 @@ int64_t fdl_params_numel(const fdl_params *ps)
     for (int i = 0; i < ps->n; i++)
         sum += fdl_numel(ps->at[i].p->t);
     return sum;
+}
+
+fdl_tensor *fdl_params_to_vector(const fdl_params *ps)
+{
+    if (!ps) {
+        fdl_null_operand(__func__, "params");
+        return NULL;
+    }
+    if (!ps->n)
+        return fdl_zeros(FDL_SHAPE(0));
+    FDL_SCOPE;
+    fdl_list all = {ps->n, fdl_scope_alloc(sizeof *all.at * (size_t)ps->n)};
+    if (!all.at)
+        return NULL;
+    for (int i = 0; i < ps->n; i++)
+        all.at[i] = fdl_reshape(ps->at[i].p->t, FDL_SHAPE(-1));
+    FDL_RETURN(fdl_cat(all, 0));
+}
+
+fdl_status fdl_vector_to_params(fdl_tensor *v, const fdl_params *ps)
+{
+    if (!v || !ps)
+        return fdl_null_operand(__func__, v ? "params" : "v");
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    int64_t n = fdl_params_numel(ps), at = 0;
+    if (fdl_ndim(v) != 1 || fdl_numel(v) != n) {
+        char text[256];
+        return fdl_fail(FDL_E_SHAPE, "fdl_vector_to_params: v is %s; the parameters have %lld elements",
+                        fdl_describe(v, text, sizeof text), (long long)n);
+    }
+    for (int i = 0; i < ps->n; i++) {
+        fdl_tensor *p = ps->at[i].p->t;
+        FDL_TRY(fdl_copy_(p, fdl_reshape(fdl_narrow(v, 0, at, fdl_numel(p)), fdl_shape_of(p))));
+        at += fdl_numel(p);
+    }
+    return FDL_OK;
 }
 
 fdl_status fdl_state_key(const char *name, char *buf, size_t n)

@@ -76,6 +76,31 @@ fdl_status fdl_module_detach_state(fdl_module *m)
     return fdl_module_walk(m, detach_one, NULL);
 }
 
+/* ---- what a recorded run depends on -------------------------------------------------------------------- */
+
+static uint64_t mixed(uint64_t h, uint64_t v)
+{
+    h = (h ^ v) * 0x9e3779b97f4a7c15u;
+    return h ^ h >> 32;
+}
+
+static fdl_status mix_one(fdl_module *m, void *ctx)
+{
+    uint64_t h = mixed(*(uint64_t *)ctx, (uint64_t)(uintptr_t)m << 1 | m->training);
+    for (int i = 0; i < m->params.n; i++)
+        h = mixed(h, fdl_fingerprint(m->params.at[i]->t));
+    for (int i = 0; i < m->buffers.n; i++)
+        h = mixed(h, fdl_fingerprint(m->buffers.at[i]->t));
+    *(uint64_t *)ctx = h;
+    return FDL_OK;
+}
+
+uint64_t fdl_module_generation(fdl_module *m)
+{
+    uint64_t h = 0;
+    return fdl_module_walk(m, mix_one, &h) == FDL_OK ? mixed(h, 1) : 0;
+}
+
 /* ---- moving and casting --------------------------------------------------------------------------------- */
 
 /* A move has two phases, so that a failure changes nothing: all copies first, then the exchange. */

@@ -155,7 +155,7 @@ static fdl_status fused(const optim_batch *b)
                              .max_exp_avg_sqs = b->state[MAX_EXP_AVG_SQ], .beta1 = optim_exactly(o->beta1),
                              .beta2 = optim_exactly(o->beta2), .weight_decay = o->weight_decay,
                              .eps = optim_exactly(o->eps), .amsgrad = o->amsgrad, .maximize = o->maximize,
-                             .decoupled = b->kind->decoupled);
+                             .decoupled = b->kind->decoupled, .found_inf = b->skip);
 }
 
 #define ADAM(title, is_decoupled, decay)                                                                    \

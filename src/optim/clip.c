@@ -2,9 +2,9 @@
  * number nothing waits for the device. */
 #include "flodl/arithmetic.h"
 #include "flodl/foreach.h"
-#include "flodl/optim.h"
 #include "flodl/reduce.h"
 #include "flodl/shape.h"
+#include "optim.h"
 
 #include <math.h>
 
@@ -73,17 +73,11 @@ static double type_of(const fdl_clip_opts *opts, const char *function, fdl_statu
     return type;
 }
 
-fdl_status fdl_clip_grad_norm_opt(const fdl_params *params, double max, const fdl_clip_opts *opts)
+static fdl_status clip_norm(const char *function, fdl_list grads, double max, double type,
+                            const fdl_clip_opts *opts)
 {
-    static const char *const function = "fdl_clip_grad_norm";
-    FDL_SCOPE;
-    FDL_NO_GRAD;
-    fdl_status status;
-    double type = type_of(opts, function, &status);
-    FDL_TRY(status);
     if (!(max >= 0))
         return fdl_fail(FDL_E_ARG, "%s: max is %g; it must be 0 or more", function, max);
-    fdl_list grads = gradients(params, function);
     if (!grads.at)
         return fdl_error_pending();
     if (!grads.n) {
@@ -110,24 +104,17 @@ fdl_status fdl_clip_grad_norm_opt(const fdl_params *params, double max, const fd
     return FDL_OK;
 }
 
-fdl_status fdl_clip_grad_value_opt(const fdl_params *params, double value, const fdl_clip_opts *opts)
+static fdl_status clip_value(const char *function, fdl_list grads, double value, double *total)
 {
-    static const char *const function = "fdl_clip_grad_value";
-    FDL_SCOPE;
-    FDL_NO_GRAD;
     if (!(value >= 0))
         return fdl_fail(FDL_E_ARG, "%s: value is %g; it must be 0 or more", function, value);
-    if (opts && (fdl_opt_double(opts->norm_type, -1) != -1 || opts->error_if_nonfinite))
-        return fdl_fail(FDL_E_ARG, "%s has no option .norm_type or .error_if_nonfinite; it has .total",
-                        function);
-    fdl_list grads = gradients(params, function);
     if (!grads.at)
         return fdl_error_pending();
-    if (opts && opts->total) {
+    if (total) {
         fdl_tensor *largest = grads.n ? norm_of(grads, (double)INFINITY) : NULL;
         if (grads.n && !largest)
             return fdl_error_pending();
-        *opts->total = grads.n ? fdl_item(largest) : 0;
+        *total = grads.n ? fdl_item(largest) : 0;
     }
     for (int i = 0, n; i < grads.n; i += n) {
         n = of_one_device(grads, i);
@@ -135,6 +122,62 @@ fdl_status fdl_clip_grad_value_opt(const fdl_params *params, double value, const
         FDL_TRY(fdl_foreach_clamp_min_((fdl_list){n, grads.at + i}, -value));
     }
     return FDL_OK;
+}
+
+fdl_status fdl_clip_grad_norm_opt(const fdl_params *params, double max, const fdl_clip_opts *opts)
+{
+    static const char *const function = "fdl_clip_grad_norm";
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    fdl_status status;
+    double type = type_of(opts, function, &status);
+    FDL_TRY(status);
+    return clip_norm(function, gradients(params, function), max, type, opts);
+}
+
+fdl_status fdl_clip_grad_value_opt(const fdl_params *params, double value, const fdl_clip_opts *opts)
+{
+    static const char *const function = "fdl_clip_grad_value";
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    if (opts && (fdl_opt_double(opts->norm_type, -1) != -1 || opts->error_if_nonfinite))
+        return fdl_fail(FDL_E_ARG, "%s has no option .norm_type or .error_if_nonfinite; it has .total",
+                        function);
+    return clip_value(function, gradients(params, function), value, opts ? opts->total : NULL);
+}
+
+/* The gradients of an optimizer's parameters, in their order (scope). */
+static fdl_list gradients_of(const fdl_optim *o)
+{
+    int n = 0;
+    for (int g = 0; g < o->n_groups; g++)
+        n += o->groups[g].n;
+    fdl_list grads = {0, fdl_scope_alloc(sizeof *grads.at * (size_t)(n ? n : 1))};
+    for (int g = 0; grads.at && g < o->n_groups; g++)
+        for (int i = 0; i < o->groups[g].n; i++) {
+            fdl_tensor *grad = fdl_grad(o->groups[g].slots[i].param);
+            if (grad)
+                grads.at[grads.n++] = grad;
+        }
+    return grads;
+}
+
+fdl_status fdl_optim_clip_norm(fdl_optim *o, double max)
+{
+    if (!o)
+        return fdl_null_operand(__func__, "o");
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    return clip_norm(__func__, gradients_of(o), max, 2, NULL);
+}
+
+fdl_status fdl_optim_clip_value(fdl_optim *o, double value)
+{
+    if (!o)
+        return fdl_null_operand(__func__, "o");
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    return clip_value(__func__, gradients_of(o), value, NULL);
 }
 
 fdl_status fdl_grad_norm_opt(const fdl_params *params, double *norm, const fdl_clip_opts *opts)

@@ -156,7 +156,9 @@ int fdl_optim_add_group_opt(fdl_optim *o, const fdl_params *params, const fdl_op
         fdl_null_operand("fdl_optim_add_group", o ? "params" : "o");
         return -1;
     }
-    return add_group(o, params, &o->groups[0].o, opts);
+    int g = add_group(o, params, &o->groups[0].o, opts);
+    o->generation += g >= 0;
+    return g;
 }
 
 optim_group *optim_group_at(const fdl_optim *o, int g, const char *function)
@@ -275,6 +277,7 @@ fdl_status fdl_optim_set_option(fdl_optim *o, int group, const char *name, doubl
     if (o->kind->check)
         FDL_TRY(o->kind->check(&changed));
     g->o = changed;
+    o->generation++;
     return optim_write_scalars(o->kind, g);
 }
 
@@ -300,6 +303,7 @@ fdl_status optim_schedule_momentum(fdl_optim *o, double v)
         double *at = optim_number(&g->o, field);
         if (g->scheduled && *at == v)
             continue;
+        o->generation += !g->scheduled; /* from now on the number is on the device */
         g->scheduled = true;
         *at = v;
         FDL_TRY(optim_write_scalars(o->kind, g));
@@ -316,6 +320,13 @@ const char *fdl_optim_kind(const fdl_optim *o)
         return NULL;
     }
     return o->kind->name;
+}
+
+uint64_t fdl_optim_generation(const fdl_optim *o)
+{
+    if (!o)
+        fdl_null_operand(__func__, "o");
+    return o ? o->generation : 0;
 }
 
 fdl_list fdl_optim_params(const fdl_optim *o, int group)

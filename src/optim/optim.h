@@ -64,8 +64,11 @@ typedef struct optim_batch {
         state[OPTIM_STATES]; /* n each; state lists that the options don't need have none */
     fdl_tensor *lr;
     fdl_tensor *momentum; /* NULL: the number in o */
-    bool host;            /* on the CPU: counters and rate may be read */
-    bool fresh;           /* the state was made just now */
+    fdl_tensor
+        *skip;  /* 1-element float32 on the batch's device, which isn't the CPU: 1 leaves all as it is; or
+                           * NULL */
+    bool host;  /* on the CPU: counters and rate may be read */
+    bool fresh; /* the state was made just now */
 } optim_batch;
 
 typedef struct optim_kind {
@@ -87,6 +90,7 @@ struct fdl_optim {
     const optim_kind *kind;
     optim_group *groups;
     int n_groups;
+    uint64_t generation;
     int widest;         /* parameters of the largest group */
     fdl_tensor **lists; /* room for the lists of one batch: (3 + OPTIM_STATES) * widest */
 };

@@ -85,7 +85,7 @@ static fdl_status fused(const optim_batch *b)
         return foreach (b);
     return fdl_k_fused_sgd_(b->params, b->grads, b->state[0], b->lr, .weight_decay = o->weight_decay,
                             .momentum = o->momentum, .dampening = o->dampening, .nesterov = o->nesterov,
-                            .maximize = o->maximize, .first_step = begins(b));
+                            .maximize = o->maximize, .first_step = begins(b), .found_inf = b->skip);
 }
 
 static const optim_kind sgd = {

@@ -1,5 +1,6 @@
 /* The step: collects what has a gradient, makes and moves state, hands batches of one device and dtype to the
  * method. After the first steps nothing here allocates, and nothing waits for the device. */
+#include "flodl/index.h"
 #include "optim.h"
 
 static bool same_strides(fdl_tensor *a, fdl_tensor *b)
@@ -57,10 +58,13 @@ static bool in_place(const optim_slot *s)
     return s->contiguous || !s->dense || (s->state[0] && same_strides(s->param, s->state[0]));
 }
 
-static fdl_status prepare(const optim_kind *kind, const optim_group *g, optim_slot *s)
+static fdl_status prepare(fdl_optim *o, const optim_group *g, optim_slot *s)
 {
-    if (!in_place(s))
+    const optim_kind *kind = o->kind;
+    if (!in_place(s)) {
+        o->generation += s->placed;
         FDL_TRY(follow(s));
+    }
     for (int k = 0; k < OPTIM_STATES && kind->states[k]; k++)
         if (!s->state[k] && kind->needs(g, k)) {
             FDL_TRY(replace(&s->state[k], fdl_zeros_like(s->param)));
@@ -110,7 +114,7 @@ static optim_scalars *scalars_on(const optim_kind *kind, optim_group *g, fdl_dev
 
 /* ---- batches ------------------------------------------------------------------------------------------- */
 
-static fdl_status run(const optim_kind *kind, const optim_batch *b, fdl_optim_impl impl)
+static fdl_status run_always(const optim_kind *kind, const optim_batch *b, fdl_optim_impl impl)
 {
     if (impl == FDL_OPTIM_FUSED)
         return kind->fused(b);
@@ -123,12 +127,51 @@ static fdl_status run(const optim_kind *kind, const optim_batch *b, fdl_optim_im
     return FDL_OK;
 }
 
+/* Where b->skip is 1, everything is put back: the methods themselves know nothing of skipped steps, but for the fused
+ * kernels, which are told. A step of gradients that are not finite can't be undone by arithmetic. */
+static fdl_status run(const optim_kind *kind, const optim_batch *b, fdl_optim_impl impl)
+{
+    if (!b->skip || impl == FDL_OPTIM_FUSED)
+        return run_always(kind, b, impl);
+    fdl_list now[1 + OPTIM_STATES] = {b->params};
+    fdl_tensor **before[1 + OPTIM_STATES];
+    for (int k = 0; k < OPTIM_STATES; k++)
+        now[1 + k] = b->state[k];
+    for (int k = 0; k < 1 + OPTIM_STATES; k++) {
+        before[k] = fdl_scope_alloc(sizeof *before[k] * (size_t)(now[k].n + 1));
+        if (!before[k])
+            return fdl_error_pending();
+        for (int i = 0; i < now[k].n; i++)
+            before[k][i] = fdl_clone(now[k].at[i]);
+    }
+    FDL_TRY(run_always(kind, b, impl));
+    fdl_tensor *skip = fdl_bool(b->skip);
+    for (int k = 0; k < 1 + OPTIM_STATES; k++)
+        for (int i = 0; i < now[k].n; i++)
+            FDL_TRY(fdl_copy_(now[k].at[i], fdl_where(skip, before[k][i], now[k].at[i])));
+    return FDL_OK;
+}
+
+/* steps += 1, or 0 where the step is skipped. */
+static fdl_status count_on_device(const optim_batch *b)
+{
+    FDL_TRY(fdl_foreach_add_scalar_(b->steps, 1));
+    if (!b->skip)
+        return FDL_OK;
+    fdl_list skips = {b->steps.n, fdl_scope_alloc(sizeof *skips.at * (size_t)(b->steps.n + 1))};
+    if (!skips.at)
+        return fdl_error_pending();
+    for (int i = 0; i < skips.n; i++)
+        skips.at[i] = b->skip;
+    return fdl_foreach_add_(b->steps, skips, .alpha = -1);
+}
+
 /* The counters' own step: on the host they are written where they are, elsewhere by one operation for the
  * list. */
 static fdl_status count(const optim_batch *b)
 {
     if (!b->host)
-        return fdl_foreach_add_scalar_(b->steps, 1);
+        return count_on_device(b);
     for (int i = 0; i < b->steps.n; i++) {
         float *t = fdl_data_ptr(b->steps.at[i]);
         if (!t)
@@ -148,7 +191,7 @@ static fdl_optim_impl choose(const optim_group *g, const optim_slot *s, const op
 }
 
 /* Steps the first parameter that waits, with all that can go with it; *done when none waits. */
-static fdl_status step_batch(fdl_optim *o, optim_group *g, int *from, bool *done)
+static fdl_status step_batch(fdl_optim *o, optim_group *g, fdl_tensor *skip, int *from, bool *done)
 {
     const optim_kind *kind = o->kind;
     while (*from < g->n && !g->slots[*from].grad)
@@ -166,6 +209,15 @@ static fdl_status step_batch(fdl_optim *o, optim_group *g, int *from, bool *done
         return fdl_error_pending();
     b.lr = scalars->lr;
     b.momentum = g->scheduled && !b.host ? scalars->momentum : NULL;
+    bool skipped = false;
+    if (skip && (b.host || (b.fresh && g->o.dampening !=
+                                           0))) { /* what only the host can decide: whether it is the first */
+        skipped = fdl_item(skip) != 0;
+    } else if (skip) {
+        b.skip = fdl_to_device(skip, first->device);
+        if (!b.skip)
+            return fdl_error_pending();
+    }
     fdl_optim_impl impl = choose(g, first, &b);
     if (impl == FDL_OPTIM_FUSED && !first->dense)
         return fdl_fail(
@@ -189,6 +241,10 @@ static fdl_status step_batch(fdl_optim *o, optim_group *g, int *from, bool *done
         if (!s->grad || s->dtype != first->dtype || s->fresh != b.fresh || s->dense != first->dense ||
             !fdl_device_eq(s->device, first->device))
             continue;
+        if (skipped) {
+            s->grad = NULL;
+            continue;
+        }
         fdl_tensor *grad = s->grad;
         if (impl == FDL_OPTIM_FUSED && !same_strides(s->param, grad)) {
             grad = fdl_empty_like(s->param);
@@ -203,6 +259,8 @@ static fdl_status step_batch(fdl_optim *o, optim_group *g, int *from, bool *done
         s->fresh = false;
         n++;
     }
+    if (!n)
+        return FDL_OK;
     b.params.n = b.grads.n = n;
     b.steps.n = kind->counts ? n : 0;
     for (int k = 0; k < OPTIM_STATES; k++)
@@ -213,31 +271,46 @@ static fdl_status step_batch(fdl_optim *o, optim_group *g, int *from, bool *done
 }
 
 /* Every gradient of the group into its slot, state made and moved where needed. */
-static fdl_status collect(const optim_kind *kind, optim_group *g)
+static fdl_status collect(fdl_optim *o, optim_group *g)
 {
     for (int i = 0; i < g->n; i++) {
         optim_slot *s = &g->slots[i];
         s->grad = fdl_requires_grad(s->param) ? fdl_grad(s->param) : NULL;
         if (s->grad)
-            FDL_TRY(prepare(kind, g, s));
+            FDL_TRY(prepare(o, g, s));
+    }
+    return FDL_OK;
+}
+
+static fdl_status step(fdl_optim *o, fdl_tensor *skip)
+{
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    for (int i = 0; i < o->n_groups; i++) /* what can be refused is refused before anything is stepped */
+        FDL_TRY(collect(o, &o->groups[i]));
+    for (int i = 0; i < o->n_groups; i++) {
+        int from = 0;
+        for (bool done = false; !done;)
+            FDL_TRY(step_batch(o, &o->groups[i], skip, &from, &done));
     }
     return FDL_OK;
 }
 
 fdl_status fdl_optim_step(fdl_optim *o)
 {
+    return o ? step(o, NULL) : fdl_null_operand("fdl_optim_step", "o");
+}
+
+fdl_status fdl_optim_step_unless(fdl_optim *o, fdl_tensor *skip)
+{
     if (!o)
-        return fdl_null_operand("fdl_optim_step", "o");
-    FDL_SCOPE;
-    FDL_NO_GRAD;
-    for (int i = 0; i < o->n_groups; i++) /* what can be refused is refused before anything is stepped */
-        FDL_TRY(collect(o->kind, &o->groups[i]));
-    for (int i = 0; i < o->n_groups; i++) {
-        int from = 0;
-        for (bool done = false; !done;)
-            FDL_TRY(step_batch(o, &o->groups[i], &from, &done));
+        return fdl_null_operand("fdl_optim_step_unless", "o");
+    if (skip && (fdl_numel(skip) != 1 || fdl_dtype_of(skip) != FDL_FLOAT32)) {
+        char text[256];
+        return fdl_fail(FDL_E_ARG, "fdl_optim_step_unless: skip is %s, not one float32",
+                        fdl_describe(skip, text, sizeof text));
     }
-    return FDL_OK;
+    return step(o, skip);
 }
 
 fdl_status fdl_optim_zero_grad_opt(fdl_optim *o, const fdl_zero_grad_opts *opts)

@@ -647,6 +647,28 @@ const void *fdl_identity(fdl_tensor *x)
     return x && alive(x) ? x->t.unsafeGetTensorImpl() : nullptr;
 }
 
+uint64_t fdl_fingerprint(fdl_tensor *x)
+{
+    if (!x || !alive(x))
+        return 0;
+    uint64_t h = 0;
+    auto mix = [&](uint64_t v) {
+        h = (h ^ v) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 32;
+    };
+    const at::Tensor &t = x->t;
+    mix((uint64_t)(uintptr_t)t.unsafeGetTensorImpl());
+    mix(t.has_storage() ? (uint64_t)(uintptr_t)t.storage().data() : 0);
+    mix((uint64_t)t.storage_offset());
+    mix((uint64_t)(uint8_t)t.scalar_type() | (uint64_t)(uint8_t)t.device().type() << 8 |
+        (uint64_t)(uint8_t)t.device().index() << 16 | (uint64_t)t.requires_grad() << 24);
+    for (int64_t d = 0; d < t.dim(); d++) {
+        mix((uint64_t)t.size(d));
+        mix((uint64_t)t.stride(d));
+    }
+    return h;
+}
+
 bool fdl_is_sole(fdl_tensor *x)
 {
     return x && alive(x) && x->t.use_count() == 1 && x->t.has_storage() && x->t.storage().use_count() == 1;

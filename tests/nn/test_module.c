@@ -1,12 +1,5 @@
 /* The module protocol: registration and what it refuses, names, walks, sharing, moving, freezing, further inputs. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <flodl/flodl.h>
+#include "check.h"
 
 /* ---- modules of a user ----------------------------------------------------------------------------------- */
 
@@ -343,6 +336,77 @@ static void further_inputs_arrive_by_name(void **state)
     fdl_module_free(one);
 }
 
+static uint64_t generation(fdl_module *m)
+{
+    uint64_t g = fdl_module_generation(m);
+    assert_true(g != 0);
+    return g;
+}
+
+/* The same number only where everything is the same: training after eval, thawed after frozen; not after a move. */
+static void the_generation_tells_what_changed(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m =
+        fdl_flow(fdl_nn_linear(2, 3), fdl_nn_batch_norm1d(3), fdl_nn_dropout(0.5), fdl_nn_linear(3, 3));
+    check_some(m);
+    uint64_t first = generation(m);
+    check_some(fdl_forward(m, fdl_ones(FDL_SHAPE(4, 2))));
+    assert_true(generation(m) == first); /* values and statistics don't count */
+    check_ok(fdl_eval(m));
+    assert_true(generation(m) != first);
+    check_ok(fdl_train(m));
+    assert_true(generation(m) == first);
+    fdl_param *w = fdl_params_at(fdl_parameters(m), 2);
+    check_ok(fdl_param_freeze(w));
+    assert_true(generation(m) != first);
+    check_ok(fdl_param_thaw(w));
+    assert_true(generation(m) == first);
+    check_ok(fdl_requires_grad_(fdl_param_tensor(w), false)); /* past the module's own functions */
+    assert_true(generation(m) != first);
+    check_ok(fdl_requires_grad_(fdl_param_tensor(w), true));
+    fdl_tensor *old =
+        fdl_detach(fdl_param_tensor(w)); /* keeps its memory, so that no other takes the place */
+    check_ok(fdl_module_to(m, fdl_default_device(), .dtype = FDL_FLOAT64));
+    uint64_t wide = generation(m);
+    assert_true(wide != first);
+    check_ok(fdl_module_to(m, fdl_default_device(), .dtype = FDL_FLOAT32));
+    assert_true(generation(m) != first && generation(m) != wide);
+    check_some(old);
+    uint64_t before = generation(m);
+    fdl_module *a = fdl_module_child_at(m, 0, NULL), *b = fdl_nn_linear(2, 3);
+    check_some(a);
+    check_ok(fdl_module_share_param(a, "weight", fdl_module_own_param(b, "weight")));
+    assert_true(generation(m) != before);
+    assert_int_equal(fdl_module_generation(NULL), 0);
+    fdl_clear_error();
+    check_ok(fdl_module_free(m));
+    check_ok(fdl_module_free(b));
+}
+
+static void parameters_as_a_vector(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = fdl_nn_linear(2, 3);
+    fdl_params *ps = fdl_parameters(m);
+    fdl_tensor *w = fdl_param_tensor(fdl_params_at(ps, 0)), *b = fdl_param_tensor(fdl_params_at(ps, 1));
+    fdl_tensor *v = fdl_params_to_vector(ps);
+    check_some(v);
+    assert_int_equal(fdl_numel(v), 9);
+    assert_true(fdl_same(fdl_narrow(v, 0, 0, 6), fdl_reshape(w, FDL_SHAPE(6))));
+    assert_true(fdl_same(fdl_narrow(v, 0, 6, 3), b));
+    check_ok(fdl_backward(fdl_sum(fdl_mul(v, v)))); /* it is recorded */
+    assert_true(fdl_same(fdl_grad(b), fdl_mul(fdl_detach(b), 2)));
+    check_ok(fdl_vector_to_params(fdl_arange(0, 9, 1), ps));
+    check_number(fdl_item(fdl_select(fdl_select(w, 0, 2), 0, 1)), 5, 0);
+    check_number(fdl_item(fdl_select(b, 0, 2)), 8, 0);
+    assert_int_equal(fdl_vector_to_params(fdl_zeros(FDL_SHAPE(8)), ps), FDL_E_SHAPE);
+    check_error(FDL_E_SHAPE, "[8]", "9 elements");
+    check_ok(fdl_module_free(m));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +420,8 @@ int main(void)
         cmocka_unit_test(modes_reach_the_whole_tree),
         cmocka_unit_test(freezing_drops_the_gradient),
         cmocka_unit_test(casting_keeps_the_leaves_and_their_gradients),
+        cmocka_unit_test(the_generation_tells_what_changed),
+        cmocka_unit_test(parameters_as_a_vector),
         cmocka_unit_test(further_inputs_arrive_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

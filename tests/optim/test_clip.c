@@ -159,13 +159,35 @@ static void wrong(void **state)
     fdl_module_free(m);
 }
 
+/* An optimizer's gradients are clipped as its parameters' list is. */
+static void of_an_optimizer(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = bag_new();
+    bag_add(m, fdl_zeros(FDL_SHAPE(1)));
+    bag_add(m, fdl_zeros(FDL_SHAPE(1)));
+    bag_add(m, fdl_zeros(FDL_SHAPE(3))); /* without a gradient */
+    fdl_optim *o = fdl_optim_sgd(fdl_parameters(m));
+    set_grad(bag_at(m, 0), 3);
+    set_grad(bag_at(m, 1), 4);
+    check_ok(fdl_optim_clip_norm(o, 1));
+    check_number(fdl_item(fdl_grad(bag_at(m, 0))), .59999988, 1e-7);
+    check_number(fdl_item(fdl_grad(bag_at(m, 1))), .79999984, 1e-7);
+    check_ok(fdl_optim_clip_value(o, 0.7));
+    check_number(fdl_item(fdl_grad(bag_at(m, 0))), .59999988, 1e-7);
+    check_number(fdl_item(fdl_grad(bag_at(m, 1))), .7, 1e-7);
+    assert_int_equal(fdl_optim_clip_norm(o, -1), FDL_E_ARG);
+    check_error(FDL_E_ARG, "max is -1");
+    fdl_optim_free(o);
+    check_ok(fdl_module_free(m));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(like_pytorch),
-        cmocka_unit_test(on_cuda),
-        cmocka_unit_test(by_hand),
-        cmocka_unit_test(wrong),
+        cmocka_unit_test(like_pytorch),    cmocka_unit_test(on_cuda), cmocka_unit_test(by_hand),
+        cmocka_unit_test(of_an_optimizer), cmocka_unit_test(wrong),
     };
     return cmocka_run_group_tests(tests, load, unload);
 }

@@ -637,6 +637,48 @@ static void converges(void **state)
     }
 }
 
+/* What makes a recorded step stale advances it, what a schedule does doesn't. */
+static void the_generation_advances_with_what_a_step_depends_on(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = bag_of(1, FDL_FLOAT32), *more = bag_of(1, FDL_FLOAT32);
+    fdl_optim *o = fdl_optim_sgd(fdl_parameters(m), .lr = 0.1, .momentum = 0.9);
+    uint64_t g = fdl_optim_generation(o);
+    set_grad(bag_at(m, 0), 1);
+    check_ok(fdl_optim_step(o));
+    check_ok(fdl_optim_set_lr(o, 0.2));
+    check_ok(fdl_optim_scale_lr(o, 0.5));
+    check_ok(fdl_optim_set_option(o, 0, "lr", 0.3));
+    check_ok(fdl_optim_step(o));
+    assert_int_equal(fdl_optim_generation(o), g);
+    check_ok(fdl_optim_set_option(o, 0, "weight_decay", 0.1));
+    assert_true(fdl_optim_generation(o) > g);
+    g = fdl_optim_generation(o);
+    assert_int_equal(fdl_optim_add_group(o, fdl_parameters(more)), 1);
+    assert_true(fdl_optim_generation(o) > g);
+    g = fdl_optim_generation(o);
+    assert_int_equal(fdl_optim_add_group(o, fdl_parameters(more)), -1); /* they are there */
+    fdl_clear_error();
+    assert_int_equal(fdl_optim_generation(o), g);
+    fdl_sched *s = fdl_sched_one_cycle(0.1, 10);
+    check_ok(fdl_sched_apply(s, o, 0));
+    assert_true(fdl_optim_generation(o) > g); /* from now on momentum is the device's */
+    g = fdl_optim_generation(o);
+    check_ok(fdl_sched_apply(s, o, 1));
+    assert_int_equal(fdl_optim_generation(o), g);
+    check_ok(fdl_module_to(m, fdl_default_device(), .dtype = FDL_FLOAT64));
+    set_grad(bag_at(m, 0), 1);
+    check_ok(fdl_optim_step(o));
+    assert_true(fdl_optim_generation(o) > g);
+    assert_int_equal(fdl_optim_generation(NULL), 0);
+    fdl_clear_error();
+    fdl_sched_free(s);
+    fdl_optim_free(o);
+    check_ok(fdl_module_free(m));
+    check_ok(fdl_module_free(more));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -655,6 +697,7 @@ int main(void)
         cmocka_unit_test(follows_to_cuda),
         cmocka_unit_test(half),
         cmocka_unit_test(wrong_gradient),
+        cmocka_unit_test(the_generation_advances_with_what_a_step_depends_on),
         cmocka_unit_test(converges),
     };
     return cmocka_run_group_tests(tests, load, unload);

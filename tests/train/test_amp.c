@@ -1,0 +1,440 @@
+/* The gradient scaler against PyTorch's (tests/fixtures/amp.json), its order of calls, and averages of parameters. */
+#include "../optim/fixture.h"
+
+#include <float.h>
+
+static fdl_optim *make(const char *kind, fdl_module *m, fdl_optim_impl impl)
+{
+    fdl_params *ps = fdl_parameters(m);
+    fdl_optim *o = strcmp(kind, "sgd") == 0 ? fdl_optim_sgd(ps, .lr = 0.05, .momentum = 0.9, .impl = impl)
+                   : strcmp(kind, "adam") == 0
+                       ? fdl_optim_adam(ps, .lr = 0.05, .impl = impl)
+                       : fdl_optim_adamw(ps, .lr = 0.05, .weight_decay = 0.1, .impl = impl);
+    check_some(o);
+    return o;
+}
+
+static json_t *load_amp(void)
+{
+    json_error_t error;
+    json_t *j = json_load_file(FLODL_SOURCE_DIR "/tests/fixtures/amp.json", 0, &error);
+    if (!j)
+        fail_msg("amp.json: %s", error.text);
+    return j;
+}
+
+/* Steps of which some overflow: scale and values after each as PyTorch has them, for every way of computing a step. */
+static void like_pytorch(void **state)
+{
+    (void)state;
+    static const fdl_optim_impl impls[] = {FDL_OPTIM_AUTO, FDL_OPTIM_LOOP, FDL_OPTIM_FOREACH,
+                                           FDL_OPTIM_FUSED};
+    json_t *file = load_amp();
+    const json_t *overflows = json_object_get(file, "overflows"), *inputs = json_object_get(file, "inputs");
+    const char *kind;
+    json_t *want;
+    json_object_foreach(json_object_get(file, "cases"), kind, want)
+    {
+        for (int k = 0; k < 4; k++) {
+            FDL_SCOPE;
+            double v[MOST];
+            fdl_module *m = bag_new();
+            numbers(json_object_get(file, "start"), v, MOST);
+            fdl_tensor *p = bag_add(m, fdl_from_f64(v, FDL_SHAPE(2, 3), .dtype = FDL_FLOAT32));
+            fdl_optim *o = make(kind, m, impls[k]);
+            fdl_amp_scaler *s =
+                fdl_amp_scaler_new(.init_scale = 1024, .growth = 3, .backoff = 0.25, .interval = 3);
+            check_some(s);
+            size_t next = 0;
+            for (size_t t = 0; t < json_array_size(inputs); t++) {
+                FDL_SCOPE;
+                bool overflow = json_integer_value(json_array_get(overflows, next)) == (json_int_t)t &&
+                                next < json_array_size(overflows);
+                next += overflow;
+                numbers(json_array_get(inputs, t), v, MOST);
+                fdl_tensor *x = fdl_from_f64(v, FDL_SHAPE(2, 3), .dtype = FDL_FLOAT32);
+                fdl_tensor *loss = fdl_sum(fdl_pow(fdl_mul(p, x), 2));
+                if (overflow)
+                    loss = fdl_mul(loss, (double)INFINITY);
+                check_ok(fdl_optim_zero_grad(o));
+                check_ok(fdl_backward(fdl_amp_scale(s, loss)));
+                check_ok(fdl_amp_unscale(s, o));
+                check_ok(fdl_clip_grad_norm(fdl_parameters(m), 2.0));
+                bool stepped;
+                if (t % 2)
+                    check_ok(fdl_amp_step(s, o));
+                else {
+                    check_ok(fdl_amp_step(s, o, .stepped = &stepped));
+                    assert_int_equal(stepped, !overflow);
+                }
+                check_ok(fdl_amp_update(s));
+                char what[100];
+                snprintf(what, sizeof what, "%s, impl %d, step %zu", kind, k, t);
+                double scale = json_number_value(json_array_get(json_object_get(want, "scales"), t));
+                if (fdl_amp_scaler_scale(s) != scale)
+                    fail_msg("%s: scale %g, PyTorch's %g", what, fdl_amp_scaler_scale(s), scale);
+                expect_values(p, json_array_get(json_object_get(want, "values"), t), 3e-6, what);
+            }
+            if (strcmp(kind, "sgd"))
+                check_number(fdl_item(fdl_optim_state(o, p, "step")),
+                             (double)json_integer_value(json_object_get(want, "steps")), 0);
+            fdl_amp_scaler_free(s);
+            fdl_optim_free(o);
+            check_ok(fdl_module_free(m));
+        }
+    }
+    json_decref(file);
+}
+
+/* A step that is left out leaves parameters, state and counts bit for bit, whatever the gradients are. */
+static void what_is_skipped_changes_nothing(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"sgd", "adam", "adamw"};
+    static const fdl_optim_impl impls[] = {FDL_OPTIM_AUTO, FDL_OPTIM_LOOP, FDL_OPTIM_FOREACH,
+                                           FDL_OPTIM_FUSED};
+    for (int kind = 0; kind < 3; kind++)
+        for (int k = 0; k < 4; k++) {
+            FDL_SCOPE;
+            fdl_module *m = bag_new();
+            fdl_tensor *p = bag_add(m, fdl_randn(FDL_SHAPE(3, 2)));
+            bag_add(m, fdl_randn(FDL_SHAPE(4)));
+            fdl_optim *o = make(kinds[kind], m, impls[k]);
+            fdl_tensor *yes = fdl_ones(FDL_SHAPE(1)), *no = fdl_zeros(FDL_SHAPE(1));
+            for (int i = 0; i < 2; i++)
+                set_grad(bag_at(m, i), 0.5);
+            check_ok(fdl_optim_step_unless(o, no));
+            const char *name = kind ? "exp_avg_sq" : "momentum_buffer";
+            fdl_tensor *p_before = fdl_clone(p), *s_before = fdl_clone(fdl_optim_state(o, p, name));
+            for (int i = 0; i < 2; i++)
+                set_grad(bag_at(m, i), i ? (double)INFINITY : (double)NAN);
+            check_ok(fdl_optim_step_unless(o, yes));
+            assert_true(fdl_same(p, p_before));
+            assert_true(fdl_same(fdl_optim_state(o, p, name), s_before));
+            if (kind)
+                check_number(fdl_item(fdl_optim_state(o, p, "step")), 1, 0);
+            set_grad(p, 0.5);
+            check_ok(fdl_optim_step_unless(o, no));
+            assert_false(fdl_same(p, p_before));
+            fdl_optim_free(o);
+            check_ok(fdl_module_free(m));
+        }
+    FDL_SCOPE;
+    fdl_module *m = bag_of(1, FDL_FLOAT32);
+    fdl_optim *o = make("sgd", m, FDL_OPTIM_AUTO);
+    assert_int_equal(fdl_optim_step_unless(o, fdl_ones(FDL_SHAPE(2))), FDL_E_ARG);
+    check_error(FDL_E_ARG, "[2]", "one float32");
+    fdl_optim_free(o);
+    check_ok(fdl_module_free(m));
+}
+
+/* The first step of SGD with dampening sets the momentum to the gradient; one that was left out is not the first. */
+static void a_skipped_first_step_is_not_the_first(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = bag_of(1, FDL_FLOAT32);
+    fdl_optim *o = fdl_optim_sgd(fdl_parameters(m), .lr = 0.1, .momentum = 0.9, .dampening = 0.5);
+    fdl_tensor *p = bag_at(m, 0), *skip = fdl_ones(FDL_SCALAR);
+    const double want[] = {1, 0.99, 0.971, 0.9689},
+                 grads[] = {7, 0.1, 0.2, -0.3}; /* PyTorch's trace from the second on */
+    for (int t = 0; t < 4; t++) {
+        set_grad(p, grads[t]);
+        check_ok(fdl_fill_(skip, t == 0));
+        check_ok(fdl_optim_step_unless(o, skip));
+        check_number(fdl_item(p), want[t], 1e-6);
+    }
+    fdl_optim_free(o);
+    check_ok(fdl_module_free(m));
+}
+
+/* ---- the scale --------------------------------------------------------------------------------------- */
+
+/* One iteration with gradient g. */
+static void iterate(fdl_amp_scaler *s, fdl_optim *o, fdl_tensor *p, double g)
+{
+    FDL_SCOPE;
+    check_ok(fdl_optim_zero_grad(o));
+    check_ok(fdl_backward(fdl_amp_scale(s, fdl_mul(p, g))));
+    check_ok(fdl_amp_step(s, o));
+    check_ok(fdl_amp_update(s));
+}
+
+static void the_scale_moves_as_told(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = bag_of(1, FDL_FLOAT32);
+    fdl_tensor *p = bag_at(m, 0);
+    fdl_optim *o = make("sgd", m, FDL_OPTIM_AUTO);
+    fdl_amp_scaler *s = fdl_amp_scaler_new();
+    check_number(fdl_amp_scaler_scale(s), 65536, 0);
+    iterate(s, o, p, (double)INFINITY);
+    check_number(fdl_amp_scaler_scale(s), 32768, 0);
+
+    check_ok(fdl_amp_scaler_load(
+        s, &(fdl_amp_scaler_state){.scale = 100, .growth = 2, .backoff = 0.5, .interval = 3, .tracker = 2}));
+    iterate(s, o, p, 1);
+    fdl_amp_scaler_state now;
+    check_ok(fdl_amp_scaler_save(s, &now));
+    check_number(now.scale, 200, 0);
+    assert_int_equal(now.tracker, 0);
+    iterate(s, o, p, 1);
+    check_ok(fdl_amp_scaler_save(s, &now));
+    assert_int_equal(now.tracker, 1);
+    assert_int_equal(now.interval, 3);
+
+    check_ok(fdl_amp_scaler_load(
+        s, &(fdl_amp_scaler_state){.scale = 0x1p127, .growth = 4, .backoff = 0.5, .interval = 1}));
+    iterate(s, o, p, 1e-30);
+    check_number(fdl_amp_scaler_scale(s), 0x1p127, 0); /* four times that is no float32 */
+
+    fdl_amp_scaler *other = fdl_amp_scaler_new(.init_scale = 8);
+    check_ok(fdl_amp_scaler_save(s, &now));
+    check_ok(fdl_amp_scaler_load(other, &now)); /* before it has tensors */
+    check_number(fdl_amp_scaler_scale(other), 0x1p127, 0);
+    fdl_amp_scaler_free(other);
+    fdl_amp_scaler_free(s);
+    fdl_optim_free(o);
+    check_ok(fdl_module_free(m));
+}
+
+/* A power of two scales and unscales float32 exactly: the steps are those without a scaler. */
+static void scaling_by_a_power_of_two_changes_no_step(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *a = bag_of(0.7, FDL_FLOAT32), *b = bag_of(0.7, FDL_FLOAT32);
+    fdl_optim *oa = make("adam", a, FDL_OPTIM_AUTO), *ob = make("adam", b, FDL_OPTIM_AUTO);
+    fdl_amp_scaler *s = fdl_amp_scaler_new();
+    for (int t = 0; t < 10; t++) {
+        FDL_SCOPE;
+        check_ok(fdl_optim_zero_grad(oa));
+        check_ok(fdl_backward(fdl_amp_scale(s, fdl_sin(bag_at(a, 0)))));
+        check_ok(fdl_amp_step(s, oa));
+        check_ok(fdl_amp_update(s));
+        check_ok(fdl_optim_zero_grad(ob));
+        check_ok(fdl_backward(fdl_sin(bag_at(b, 0))));
+        check_ok(fdl_optim_step(ob));
+        assert_true(fdl_same(bag_at(a, 0), bag_at(b, 0)));
+    }
+    fdl_amp_scaler_free(s);
+    fdl_optim_free(oa);
+    fdl_optim_free(ob);
+    check_ok(fdl_module_free(a));
+    check_ok(fdl_module_free(b));
+}
+
+/* ---- the order of calls --------------------------------------------------------------------------------- */
+
+static void calls_out_of_order_are_refused(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = bag_of(1, FDL_FLOAT32);
+    fdl_tensor *p = bag_at(m, 0);
+    fdl_optim *o = make("sgd", m, FDL_OPTIM_AUTO);
+    fdl_amp_scaler *s = fdl_amp_scaler_new();
+    set_grad(p, 1);
+    assert_int_equal(fdl_amp_unscale(s, o), FDL_E_STATE);
+    check_error(FDL_E_STATE, "no loss was scaled");
+    check_some(fdl_amp_scale(s, fdl_ones(FDL_SCALAR)));
+    assert_int_equal(fdl_amp_update(s), FDL_E_STATE);
+    check_error(FDL_E_STATE, "no step since");
+    check_ok(fdl_amp_unscale(s, o));
+    assert_int_equal(fdl_amp_unscale(s, o), FDL_E_STATE);
+    check_error(FDL_E_STATE, "already unscaled");
+    assert_int_equal(fdl_amp_update(s), FDL_E_STATE);
+    check_error(FDL_E_STATE, "no step since");
+    check_ok(fdl_amp_step(s, o));
+    assert_int_equal(fdl_amp_step(s, o), FDL_E_STATE);
+    check_error(FDL_E_STATE, "already made");
+    assert_int_equal(fdl_amp_unscale(s, o), FDL_E_STATE);
+    check_error(FDL_E_STATE, "used for a step");
+    check_ok(fdl_amp_update(s));
+    set_grad(p, 1);
+    check_ok(fdl_amp_unscale(s, o));
+    check_ok(fdl_amp_cancel(s)); /* the iteration is given up */
+    set_grad(p, 1);
+    check_ok(fdl_amp_step(s, o));
+    check_ok(fdl_amp_update(s));
+    fdl_amp_scaler_free(s);
+    fdl_optim_free(o);
+    check_ok(fdl_module_free(m));
+}
+
+static void two_optimizers_share_a_scale(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *a = bag_of(1, FDL_FLOAT32), *b = bag_of(1, FDL_FLOAT32);
+    fdl_optim *oa = make("sgd", a, FDL_OPTIM_AUTO), *ob = make("adam", b, FDL_OPTIM_AUTO);
+    fdl_amp_scaler *s = fdl_amp_scaler_new(.init_scale = 16);
+    check_ok(fdl_backward(fdl_amp_scale(s, fdl_mul(bag_at(a, 0), 2))));
+    check_ok(fdl_backward(fdl_amp_scale(s, fdl_mul(bag_at(b, 0), (double)INFINITY))));
+    bool sa, sb;
+    check_ok(fdl_amp_step(s, oa, .stepped = &sa));
+    check_ok(fdl_amp_step(s, ob, .stepped = &sb));
+    check_ok(fdl_amp_update(s));
+    assert_true(sa);
+    assert_false(sb);
+    check_number(fdl_item(bag_at(a, 0)), 0.9, 1e-6);
+    check_number(fdl_item(bag_at(b, 0)), 1, 0);
+    check_number(fdl_amp_scaler_scale(s), 8, 0);
+    fdl_amp_scaler_free(s);
+    fdl_optim_free(oa);
+    fdl_optim_free(ob);
+    check_ok(fdl_module_free(a));
+    check_ok(fdl_module_free(b));
+}
+
+static void half_gradients_only_where_allowed(void **state)
+{
+    (void)state;
+    for (int allowed = 0; allowed < 2; allowed++) {
+        FDL_SCOPE;
+        fdl_module *m = bag_of(1, FDL_FLOAT16);
+        fdl_optim *o = make("sgd", m, FDL_OPTIM_AUTO);
+        fdl_amp_scaler *s = fdl_amp_scaler_new(.init_scale = 16, .allow_half = allowed);
+        check_some(fdl_amp_scale(s, fdl_ones(FDL_SCALAR)));
+        set_grad(bag_at(m, 0), 32);
+        if (allowed) {
+            check_ok(fdl_amp_unscale(s, o));
+            check_number(fdl_item(fdl_grad(bag_at(m, 0))), 2, 0);
+        } else {
+            assert_int_equal(fdl_amp_unscale(s, o), FDL_E_DTYPE);
+            check_error(FDL_E_DTYPE, "unscaling float16 gradients", "\"p0\"", "autocast", ".allow_half");
+        }
+        fdl_amp_scaler_free(s);
+        fdl_optim_free(o);
+        check_ok(fdl_module_free(m));
+    }
+}
+
+static void disabled_it_is_not_there(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = bag_of(1, FDL_FLOAT32);
+    fdl_optim *o = make("sgd", m, FDL_OPTIM_AUTO);
+    fdl_amp_scaler *s = fdl_amp_scaler_new(.disabled = true);
+    fdl_tensor *loss = fdl_mul(bag_at(m, 0), 2);
+    assert_ptr_equal(fdl_amp_scale(s, loss), loss);
+    check_ok(fdl_backward(loss));
+    check_ok(fdl_amp_unscale(s, o));
+    bool stepped = false;
+    check_ok(fdl_amp_step(s, o, .stepped = &stepped));
+    assert_true(stepped);
+    check_ok(fdl_amp_update(s));
+    check_number(fdl_amp_scaler_scale(s), 1, 0);
+    check_number(fdl_item(bag_at(m, 0)), 0.9, 1e-6);
+    fdl_amp_scaler_free(s);
+    fdl_optim_free(o);
+    check_ok(fdl_module_free(m));
+}
+
+static void bad_options_are_refused(void **state)
+{
+    (void)state;
+    assert_null(fdl_amp_scaler_new(.init_scale = -1));
+    check_error(FDL_E_ARG, "-1", "above 0");
+    assert_null(fdl_amp_scaler_new(.init_scale = 1e39));
+    check_error(FDL_E_ARG, "float32");
+    assert_null(fdl_amp_scaler_new(.growth = 1));
+    check_error(FDL_E_ARG, "growth");
+    assert_null(fdl_amp_scaler_new(.backoff = 1));
+    check_error(FDL_E_ARG, "backoff");
+    assert_null(fdl_amp_scaler_new(.interval = -3));
+    check_error(FDL_E_ARG, "interval", "-3");
+}
+
+/* ---- averages ------------------------------------------------------------------------------------------- */
+
+static void averages_are_those_of_the_equation(void **state)
+{
+    (void)state;
+    const double values[] = {1, 2, 3};
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    for (int kind = 0; kind < 3; kind++) {
+        fdl_module *m = bag_of(1, FDL_FLOAT32);
+        fdl_tensor *p = bag_at(m, 0);
+        fdl_ema *e = kind == 0   ? fdl_ema_new(m, 0.9)
+                     : kind == 1 ? fdl_ema_new(m, 0.2, .warmup = true)
+                                 : fdl_ema_new(m, 0, .average = true);
+        check_some(e);
+        double want = 1;
+        for (int t = 0; t < 3; t++) {
+            check_ok(fdl_fill_(p, values[t]));
+            check_ok(fdl_ema_update(e));
+            double decay = kind == 0 ? 0.9 : kind == 1 ? fmin(0.2, (1.0 + t) / (10 + t)) : t / (t + 1.0);
+            want = decay * want + (1 - decay) * values[t];
+            check_number(fdl_item(fdl_ema_shadow(e, p)), want, 1e-6);
+        }
+        check_number(want, kind == 0 ? 1.29 : kind == 2 ? 2 : want, 1e-12);
+        check_number(fdl_item(p), 3, 0);
+        check_ok(fdl_ema_apply(e));
+        check_number(fdl_item(p), want, 1e-6);
+        assert_int_equal(fdl_ema_apply(e), FDL_E_STATE);
+        fdl_clear_error();
+        assert_int_equal(fdl_ema_update(e), FDL_E_STATE);
+        fdl_clear_error();
+        check_ok(fdl_ema_restore(e));
+        check_number(fdl_item(p), 3, 0);
+        assert_int_equal(fdl_ema_restore(e), FDL_E_STATE);
+        fdl_clear_error();
+        fdl_ema_free(e);
+        check_ok(fdl_module_free(m));
+    }
+    fdl_module *m = bag_of(1, FDL_FLOAT32);
+    assert_null(fdl_ema_new(m, 1));
+    check_error(FDL_E_ARG, "decay is 1");
+    assert_null(fdl_ema_new(m, 0.9, .average = true));
+    check_error(FDL_E_ARG, ".average");
+    fdl_ema *e = fdl_ema_new(m, 0.5);
+    assert_null(fdl_ema_shadow(e, fdl_ones(FDL_SCALAR)));
+    check_error(FDL_E_ARG, "no parameter");
+    fdl_ema_free(e);
+    check_ok(fdl_module_free(m));
+}
+
+static void buffers_are_copied_and_casts_followed(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    fdl_module *m = fdl_nn_batch_norm1d(3);
+    fdl_ema *e = fdl_ema_new(m, 0.5);
+    check_some(e);
+    fdl_tensor *mean = fdl_param_tensor(fdl_module_own_buffer(m, "running_mean"));
+    fdl_tensor *seen = fdl_param_tensor(fdl_module_own_buffer(m, "num_batches_tracked"));
+    check_some(fdl_forward(m, fdl_randn(FDL_SHAPE(8, 3))));
+    check_ok(fdl_ema_update(e));
+    assert_true(fdl_same(fdl_ema_shadow(e, mean), mean));
+    assert_true(fdl_same(fdl_ema_shadow(e, seen), seen));
+    check_ok(fdl_module_to(m, fdl_default_device(), .dtype = FDL_FLOAT64));
+    check_ok(fdl_ema_update(e));
+    assert_int_equal(fdl_dtype_of(fdl_ema_shadow(e, mean)), FDL_FLOAT64);
+    fdl_ema_free(e);
+    check_ok(fdl_module_free(m));
+}
+
+int main(void)
+{
+    on_test_device();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(like_pytorch),
+        cmocka_unit_test(what_is_skipped_changes_nothing),
+        cmocka_unit_test(a_skipped_first_step_is_not_the_first),
+        cmocka_unit_test(the_scale_moves_as_told),
+        cmocka_unit_test(scaling_by_a_power_of_two_changes_no_step),
+        cmocka_unit_test(calls_out_of_order_are_refused),
+        cmocka_unit_test(two_optimizers_share_a_scale),
+        cmocka_unit_test(half_gradients_only_where_allowed),
+        cmocka_unit_test(disabled_it_is_not_there),
+        cmocka_unit_test(bad_options_are_refused),
+        cmocka_unit_test(averages_are_those_of_the_equation),
+        cmocka_unit_test(buffers_are_copied_and_casts_followed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
