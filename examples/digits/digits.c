@@ -154,36 +154,36 @@ typedef struct run {
     fdl_params *params;
     fdl_optim *opt;
     fdl_sched *rate;
+    fdl_trainer *trainer;
+    fdl_tensor *correct; /* of this epoch's training, counted on the device */
     fdl_loader *train, *test;
     fdl_monitor *monitor;
     fdl_rng rng;
 } run;
 
+static fdl_tensor *loss_of(fdl_module *model, fdl_list batch, void *ctx)
+{
+    run *r = ctx;
+    fdl_tensor *logits = fdl_forward(model, batch.at[0]);
+    FDL_TRY_NULL(fdl_add_(r->correct, fdl_sum(fdl_eq(fdl_argmax(logits, 1), batch.at[1]))));
+    return fdl_cross_entropy(logits, batch.at[1]);
+}
+
 /* One pass over the training data; the mean loss and the accuracy on it. FDL_E_CANCELLED after Ctrl-C. */
 static fdl_status train_epoch(run *r, int epoch, double *loss, double *accuracy)
 {
-    int64_t batches = fdl_data_loader_batches(r->train), done = 0, seen = 0, correct = 0;
-    double sum = 0;
+    int64_t batches = fdl_data_loader_batches(r->train), done = 0;
+    FDL_TRY(fdl_zero_(r->correct));
     FDL_BATCHES(b, r->train, epoch)
     {
-        fdl_tensor *x = shifted(fdl_data_named(b, "image"), &r->rng), *y = fdl_data_named(b, "label");
-        fdl_tensor *logits = fdl_forward(r->model, x);
-        fdl_tensor *l = fdl_cross_entropy(logits, y);
-        FDL_TRY(fdl_sched_apply(r->rate, r->opt, epoch * batches + done));
-        FDL_TRY(fdl_optim_zero_grad(r->opt));
-        FDL_TRY(fdl_backward(l));
-        FDL_TRY(fdl_clip_grad_norm(r->params, 1.0));
-        FDL_TRY(fdl_optim_step(r->opt));
-        sum += fdl_item(l) * (double)fdl_data_rows(b);
-        correct += fdl_item_i64(fdl_sum(fdl_eq(fdl_argmax(logits, 1), y)));
-        seen += fdl_data_rows(b);
+        fdl_tensor *x = shifted(fdl_data_named(b, "image"), &r->rng);
+        FDL_TRY(fdl_trainer_step(r->trainer, FDL_LIST(x, fdl_data_named(b, "label"))));
         done++;
-        FDL_TRY(fdl_monitor_progress(r->monitor, done, batches, .samples = seen,
-                                     .metrics = FDL_METRICS({"loss", sum / (double)seen})));
+        FDL_TRY(fdl_monitor_progress(r->monitor, done, batches, .samples = done * BATCH));
     }
-    *loss = sum / (double)seen;
-    *accuracy = (double)correct / (double)seen;
-    return fdl_data_status(r->train);
+    FDL_TRY(fdl_data_status(r->train));
+    *accuracy = fdl_item(r->correct) / (double)(batches * BATCH);
+    return fdl_trainer_mean_loss(r->trainer, loss);
 }
 
 /* A second network with the saved weights must read the test exactly as the first does. */
@@ -255,7 +255,9 @@ int main(int argc, char **argv)
                               .seed = FDL_SOME((int64_t)seed));
     r.test = fdl_data_eval_loader(fdl_data_subset(digits(), test, TEST), TEST, .names = names);
     r.rate = fdl_sched_one_cycle(2e-3, epochs * fdl_data_loader_batches(r.train));
-    FDL_NEED(r.model && r.opt && r.train && r.test && r.rate && r.monitor);
+    r.trainer = fdl_trainer_new(r.model, r.opt, loss_of, .ctx = &r, .clip_norm = 1.0, .sched = r.rate);
+    r.correct = fdl_zeros(FDL_SCALAR, .dtype = FDL_INT64);
+    FDL_NEED(r.train && r.test && r.trainer && r.correct && r.monitor);
     FDL_CHECK(fdl_monitor_on_signal(r.monitor));
 
     char name[FDL_DEVICE_NAME_SIZE];
@@ -301,6 +303,7 @@ int main(int argc, char **argv)
     fdl_monitor_free(r.monitor);
     fdl_data_loader_free(r.train);
     fdl_data_loader_free(r.test);
+    fdl_trainer_free(r.trainer);
     fdl_sched_free(r.rate);
     fdl_optim_free(r.opt);
     FDL_CHECK(fdl_module_free(r.model));

@@ -22,6 +22,12 @@ static fdl_module *lenet(void)
                     fdl_nn_relu(), fdl_nn_linear(84, 10));
 }
 
+static fdl_tensor *loss_of(fdl_module *model, fdl_list batch, void *ctx)
+{
+    (void)ctx;
+    return fdl_cross_entropy(fdl_forward(model, batch.at[0]), batch.at[1]);
+}
+
 static double accuracy(fdl_module *model, fdl_loader *data)
 {
     FDL_NO_GRAD;
@@ -81,7 +87,8 @@ int main(int argc, char **argv)
     fdl_optim *opt = fdl_optim_adam(fdl_parameters(model));
     fdl_sched *rate = fdl_sched_one_cycle(3e-3, epochs * fdl_data_loader_batches(train));
     fdl_monitor *monitor = fdl_monitor_new(epochs);
-    FDL_NEED(train && test && model && opt && rate && monitor);
+    fdl_trainer *trainer = fdl_trainer_new(model, opt, loss_of, .sched = rate);
+    FDL_NEED(train && test && trainer && monitor);
     FDL_CHECK(fdl_monitor_on_signal(monitor));
 
     int64_t batches = fdl_data_loader_batches(train), step = 0;
@@ -92,15 +99,10 @@ int main(int argc, char **argv)
         FDL_CHECK(fdl_monitor_begin(monitor, epoch));
         FDL_BATCHES(b, train, epoch)
         {
-            fdl_tensor *l =
-                fdl_cross_entropy(fdl_forward(model, fdl_data_named(b, "image")), fdl_data_named(b, "label"));
-            FDL_CHECK(fdl_sched_apply(rate, opt, step++));
-            FDL_CHECK(fdl_optim_zero_grad(opt));
-            FDL_CHECK(fdl_backward(l));
-            FDL_CHECK(fdl_optim_step(opt));
-            if (step % 50 && step % batches)
+            FDL_CHECK(fdl_trainer_step(trainer, fdl_data_list(b))); /* the image, the label */
+            if (++step % 50 && step % batches)
                 continue; /* the loss is read now and then: reading waits for the device */
-            loss = fdl_item(l);
+            FDL_CHECK(fdl_trainer_loss(trainer, &loss));
             int64_t done = step - epoch * batches;
             status = fdl_monitor_progress(monitor, done, batches, .samples = done * BATCH,
                                           .metrics = FDL_METRICS({"loss", loss}));
@@ -123,6 +125,7 @@ int main(int argc, char **argv)
 
     int signal = fdl_monitor_signal(monitor);
     fdl_monitor_free(monitor);
+    fdl_trainer_free(trainer);
     fdl_sched_free(rate);
     fdl_optim_free(opt);
     FDL_CHECK(fdl_module_free(model));

@@ -12,7 +12,9 @@
  *     FDL_CHECK(fdl_amp_unscale(s, opt));              only to clip: fdl_amp_step does it where it wasn't done
  *     FDL_CHECK(fdl_clip_grad_norm(params, 1.0));
  *     FDL_CHECK(fdl_amp_step(s, opt));
- *     FDL_CHECK(fdl_amp_update(s)); */
+ *     FDL_CHECK(fdl_amp_update(s));
+ *
+ * fdl_trainer_new(..., .autocast = FDL_FLOAT16, .scaler = s) is the same. */
 #ifndef FLODL_AMP_H
 #define FLODL_AMP_H
 

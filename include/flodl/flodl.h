@@ -53,6 +53,7 @@
 #include "flodl/file.h"
 #include "flodl/process.h"
 #include "flodl/monitor.h"
+#include "flodl/trainer.h"
 
 /* Last: the macros that note the caller's place. */
 #include "flodl/where.h"

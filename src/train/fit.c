@@ -1,0 +1,307 @@
+/* The loop over epochs around the trainer's step. */
+#include "flodl/ckpt.h"
+#include "flodl/clock.h"
+#include "flodl/inplace.h"
+#include "flodl/shape.h"
+#include "trainer.h"
+
+#include <math.h>
+
+enum { MAX_METRICS = 32 };
+static const double live_every =
+    0.25; /* seconds between two live lines, each of which waits for the last loss */
+
+/* ---- a loader as a source -------------------------------------------------------------------------- */
+
+typedef struct loaded {
+    fdl_loader *loader;
+    fdl_iter *it;
+} loaded;
+
+static fdl_status loader_begin(void *self, int64_t epoch)
+{
+    loaded *l = self;
+    fdl_data_epoch_end(l->it);
+    l->it = fdl_data_epoch(l->loader, epoch);
+    return l->it ? FDL_OK : fdl_error_pending();
+}
+
+static fdl_status loader_next(void *self, fdl_list *batch)
+{
+    loaded *l = self;
+    *batch = (fdl_list){0, NULL};
+    fdl_batch *b = fdl_data_next(l->it);
+    if (!b)
+        return fdl_data_status(l->loader);
+    *batch = fdl_data_list(b);
+    return batch->at ? FDL_OK : fdl_error_pending();
+}
+
+static fdl_source source_of(loaded *l)
+{
+    return (fdl_source){l, loader_begin, loader_next, fdl_data_loader_batches(l->loader)};
+}
+
+/* ---- one run ------------------------------------------------------------------------------------------ */
+
+typedef struct fit_run {
+    fdl_trainer *tr;
+    fdl_trainer_fit_opts o; /* resolved: epochs, best */
+    fdl_source data, validate;
+    bool validates;
+    int n_extra; /* metrics beside the loss, of the validation */
+    fdl_metric metrics[MAX_METRICS];
+    int n_metrics;
+    int64_t samples;
+    double seconds;
+    fdl_fit_report report;
+} fit_run;
+
+static int64_t rows_of(fdl_list batch)
+{
+    return batch.n && fdl_ndim(batch.at[0]) > 0 ? fdl_size(batch.at[0], 0) : 1;
+}
+
+static fdl_status live_line(fit_run *r, int64_t batch)
+{
+    double loss;
+    FDL_TRY(fdl_trainer_loss(r->tr, &loss));
+    return fdl_monitor_progress(r->tr->o.monitor, batch, r->data.batches, .samples = r->samples,
+                                .metrics = FDL_METRICS({"loss", loss}));
+}
+
+static fdl_status train_epoch(fit_run *r, int64_t epoch)
+{
+    double start = fdl_now(), shown = start;
+    r->samples = 0;
+    FDL_TRY(r->data.begin(r->data.self, epoch));
+    for (int64_t batch = 1;; batch++) {
+        FDL_SCOPE;
+        fdl_list list = {0, NULL};
+        FDL_TRY(r->data.next(r->data.self, &list));
+        if (!list.n)
+            break;
+        FDL_TRY(fdl_trainer_step(r->tr, list));
+        r->samples += rows_of(list);
+        if (r->tr->o.monitor && fdl_now() - shown >= live_every) {
+            FDL_TRY(live_line(r, batch));
+            shown = fdl_now();
+        }
+    }
+    FDL_TRY(fdl_trainer_flush(r->tr));
+    FDL_TRY(fdl_trainer_mean_loss(r->tr, &r->report.loss)); /* waits for the epoch's end */
+    r->seconds = fdl_now() - start;
+    return FDL_OK;
+}
+
+/* ---- validation --------------------------------------------------------------------------------------- */
+
+/* sums[k] += rows * the k-th number of one batch: the loss, then the metrics. */
+static fdl_status measure(fit_run *r, fdl_list batch, fdl_tensor **sums)
+{
+    FDL_SCOPE;
+    fdl_trainer *tr = r->tr;
+    fdl_list here;
+    FDL_TRY(trainer_place(tr, batch, &here));
+    for (int k = 0; k < 1 + r->n_extra; k++) {
+        fdl_tensor *x = trainer_call(tr, k ? r->o.metrics[k - 1].of : tr->loss, here);
+        const char *name = k ? r->o.metrics[k - 1].name : "the loss";
+        if (!x)
+            return fdl_error_pending()
+                       ? fdl_error_pending()
+                       : fdl_fail(FDL_E_NULL, "fdl_trainer_fit: %s is NULL without an error", name);
+        if (fdl_numel(x) != 1) {
+            char text[256];
+            return fdl_fail(FDL_E_SHAPE, "fdl_trainer_fit: %s is %s, not one number", name,
+                            fdl_describe(x, text, sizeof text));
+        }
+        x = fdl_to(x, .device = fdl_device_of(sums[k]), .dtype = FDL_FLOAT64);
+        FDL_TRY(fdl_add_(sums[k], fdl_reshape(x, FDL_SCALAR), .alpha = (double)rows_of(batch)));
+    }
+    return FDL_OK;
+}
+
+static fdl_status each_batch(fit_run *r, fdl_tensor **sums, int64_t *rows)
+{
+    FDL_TRY(r->validate.begin(r->validate.self, 0));
+    for (;;) {
+        FDL_SCOPE;
+        fdl_list list = {0, NULL};
+        FDL_TRY(r->validate.next(r->validate.self, &list));
+        if (!list.n)
+            return FDL_OK;
+        if (!rows_of(list))
+            continue;
+        *rows += rows_of(list);
+        FDL_TRY(measure(r, list, sums));
+    }
+}
+
+static fdl_status validate(fit_run *r, double *values)
+{
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    fdl_tensor *sums[MAX_METRICS];
+    fdl_device device = r->tr->probe ? fdl_device_of(r->tr->probe) : FDL_CPU;
+    for (int k = 0; k < 1 + r->n_extra; k++)
+        if (!(sums[k] = fdl_zeros(FDL_SCALAR, .dtype = FDL_FLOAT64, .device = device)))
+            return fdl_error_pending();
+    FDL_TRY(fdl_eval(r->tr->model));
+    int64_t rows = 0;
+    fdl_status status = each_batch(r, sums, &rows);
+    fdl_train(r->tr->model);
+    FDL_TRY(status);
+    for (int k = 0; k < 1 + r->n_extra; k++)
+        values[k] = rows ? fdl_item(sums[k]) / (double)rows : (double)NAN;
+    return FDL_OK;
+}
+
+/* ---- an epoch's end ----------------------------------------------------------------------------------- */
+
+static void add_metric(fit_run *r, const char *name, double value)
+{
+    r->metrics[r->n_metrics++] = (fdl_metric){name, value};
+}
+
+/* Whether this epoch is the best so far. */
+static bool is_best(fit_run *r, int64_t epoch)
+{
+    double value = (double)NAN;
+    for (int i = 0; i < r->n_metrics; i++)
+        if (strcmp(r->metrics[i].name, r->o.best) == 0)
+            value = r->metrics[i].value;
+    double best = r->report.best;
+    if (isnan(value) || (!isnan(best) && !(r->o.best_is_highest ? value > best : value < best)))
+        return false;
+    r->report.best = value;
+    r->report.best_epoch = epoch;
+    return true;
+}
+
+static fdl_status finish_epoch(fit_run *r, int64_t epoch)
+{
+    fdl_trainer *tr = r->tr;
+    r->n_metrics = 0;
+    add_metric(r, "loss", r->report.loss);
+    if (r->validates) {
+        double values[MAX_METRICS];
+        FDL_TRY(validate(r, values));
+        add_metric(r, "val_loss", values[0]);
+        for (int k = 0; k < r->n_extra; k++)
+            add_metric(r, r->o.metrics[k].name, values[1 + k]);
+    }
+    add_metric(r, "lr", fdl_optim_lr(tr->opt));
+    r->report.epochs = epoch + 1;
+    bool best = is_best(r, epoch);
+    if (best && r->o.checkpoint)
+        FDL_TRY(fdl_ckpt_save(tr->model, r->o.checkpoint));
+    if (r->o.checkpoint_last)
+        FDL_TRY(fdl_ckpt_save(tr->model, r->o.checkpoint_last));
+    if (tr->o.on_epoch) {
+        fdl_epoch_record record = {.epoch = epoch,
+                                   .step = tr->steps,
+                                   .samples = r->samples,
+                                   .seconds = r->seconds,
+                                   .loss = r->report.loss,
+                                   .metrics = r->metrics,
+                                   .n_metrics = r->n_metrics,
+                                   .best = best};
+        FDL_TRY(tr->o.on_epoch(&record, tr->o.ctx));
+    }
+    if (!tr->o.monitor)
+        return FDL_OK;
+    r->metrics[r->n_metrics] = (fdl_metric)FDL_METRIC_END;
+    return fdl_monitor_log(tr->o.monitor, epoch, r->seconds, .samples = r->samples, .metrics = r->metrics);
+}
+
+static fdl_status run(fit_run *r)
+{
+    for (int64_t epoch = 0; epoch < r->o.epochs; epoch++) {
+        if (r->tr->o.monitor)
+            FDL_TRY(fdl_monitor_begin(r->tr->o.monitor, epoch));
+        FDL_TRY(train_epoch(r, epoch));
+        FDL_TRY(finish_epoch(r, epoch));
+        int64_t worse = epoch - r->report.best_epoch; /* best_epoch is -1 while there is none */
+        if (r->o.patience && worse >= r->o.patience && epoch + 1 < r->o.epochs) {
+            r->report.stopped_early = true;
+            return FDL_OK;
+        }
+    }
+    return FDL_OK;
+}
+
+/* ---- options ------------------------------------------------------------------------------------------ */
+
+/* Fills r from the options and checks them. */
+static fdl_status resolve(fit_run *r, const fdl_trainer_fit_opts *opts, loaded *validation)
+{
+    static const char *const function = "fdl_trainer_fit";
+    r->o = opts ? *opts : (fdl_trainer_fit_opts){0};
+    r->report = (fdl_fit_report){.loss = (double)NAN, .best = (double)NAN, .best_epoch = -1};
+    if (r->o.epochs < 0 || r->o.patience < 0)
+        return fdl_fail(FDL_E_ARG, "%s: .%s is %lld; it must be 1 or more", function,
+                        r->o.epochs < 0 ? "epochs" : "patience",
+                        (long long)(r->o.epochs < 0 ? r->o.epochs : r->o.patience));
+    r->o.epochs = r->o.epochs ? r->o.epochs : 1;
+    if (r->o.validate && r->o.validate_from)
+        return fdl_fail(FDL_E_ARG, "%s: .validate and .validate_from exclude each other", function);
+    r->validates = r->o.validate || r->o.validate_from;
+    if (r->o.validate) {
+        validation->loader = r->o.validate;
+        r->validate = source_of(validation);
+    } else if (r->o.validate_from) {
+        r->validate = *r->o.validate_from;
+    }
+    if (!r->data.begin || !r->data.next || (r->validates && (!r->validate.begin || !r->validate.next)))
+        return fdl_fail(FDL_E_ARG, "%s: a source needs begin and next", function);
+    for (const fdl_fit_metric *m = r->o.metrics; m && m->name; m++) {
+        if (!m->of)
+            return fdl_fail(FDL_E_NULL, "%s: the metric \"%s\" has no function", function, m->name);
+        if (++r->n_extra > MAX_METRICS - 4)
+            return fdl_fail(FDL_E_ARG, "%s: more than %d metrics", function, MAX_METRICS - 4);
+    }
+    if (r->n_extra && !r->validates)
+        return fdl_fail(FDL_E_ARG, "%s: .metrics are measured on validation data, which .validate gives",
+                        function);
+    const char *best = r->o.best ? r->o.best : r->validates ? "val_loss" : "loss";
+    bool known = strcmp(best, "loss") == 0 || (r->validates && strcmp(best, "val_loss") == 0);
+    for (int k = 0; k < r->n_extra; k++)
+        known |= strcmp(best, r->o.metrics[k].name) == 0;
+    if (!known)
+        return fdl_fail(FDL_E_ARG, "%s: .best is \"%s\", which is neither the loss nor one of .metrics",
+                        function, best);
+    r->o.best = best;
+    return FDL_OK;
+}
+
+static fdl_status fit(fdl_trainer *tr, fdl_source data, const fdl_trainer_fit_opts *opts)
+{
+    fit_run r = {.tr = tr, .data = data};
+    loaded validation = {0};
+    fdl_status status = resolve(&r, opts, &validation);
+    if (status == FDL_OK)
+        status = fdl_train(tr->model);
+    if (status == FDL_OK)
+        status = run(&r);
+    fdl_data_epoch_end(validation.it);
+    if (opts && opts->report)
+        *opts->report = r.report;
+    return status;
+}
+
+fdl_status fdl_trainer_fit_from_opt(fdl_trainer *tr, const fdl_source *data, const fdl_trainer_fit_opts *opts)
+{
+    if (!tr || !data)
+        return fdl_null_operand("fdl_trainer_fit_from", tr ? "data" : "tr");
+    return fit(tr, *data, opts);
+}
+
+fdl_status fdl_trainer_fit_opt(fdl_trainer *tr, fdl_loader *data, const fdl_trainer_fit_opts *opts)
+{
+    if (!tr || !data)
+        return fdl_null_operand("fdl_trainer_fit", tr ? "data" : "tr");
+    loaded training = {.loader = data};
+    fdl_status status = fit(tr, source_of(&training), opts);
+    fdl_data_epoch_end(training.it);
+    return status;
+}
