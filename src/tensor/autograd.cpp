@@ -37,7 +37,7 @@ fdl_status fdl_backward_opt(fdl_tensor *loss, const fdl_backward_opts *opts)
 {
     static const fdl_backward_opts none = {};
     const fdl_backward_opts &o = opts ? *opts : none;
-    fdl_list inputs = o.inputs;
+    fdl_list inputs = optional(o.inputs);
     return OP_DO((loss, inputs), {
         if (!loss->t.requires_grad())
             fail(FDL_E_STATE, "nothing to differentiate: does not require grad");
@@ -158,7 +158,7 @@ fdl_list fdl_grad_of_opt(fdl_list outputs, fdl_list inputs, const fdl_grad_of_op
 {
     static const fdl_grad_of_opts none = {};
     const fdl_grad_of_opts &o = opts ? *opts : none;
-    fdl_list grad_outputs = o.grad_outputs;
+    fdl_list grad_outputs = optional(o.grad_outputs);
     return OP_DO((outputs, inputs, grad_outputs), {
         if (!outputs.n || !inputs.n)
             fail(FDL_E_ARG, "%s", outputs.n ? "no inputs" : "no outputs");

@@ -52,6 +52,10 @@ std::string called(const char *function)
         if (name.size() > length && name.compare(name.size() - length, length, end) == 0)
             name.resize(name.size() - length);
     }
+    size_t at =
+        name.size() > 5 ? name.size() - 5 : std::string::npos; /* fdl_add_opt_ is fdl_add_ in a program */
+    if (at != std::string::npos && name.compare(at, 5, "_opt_") == 0)
+        name.replace(at, 5, "_");
     return name;
 }
 
@@ -268,6 +272,8 @@ fdl_status bad_operand(const char *function, const char *names, const operand *o
         for (int i = 0; i < n; i++) {
             const operand &o = operands[i];
             int count = o.kind == operand::list ? o.l.n : 1;
+            if (o.kind == operand::list && o.l.at && count == 0)
+                continue;
             for (int k = 0; k < count || k == 0; k++) {
                 fdl_tensor *x = o.kind != operand::list ? o.x : o.l.at && k < o.l.n ? o.l.at[k] : nullptr;
                 if (x ? alive(x) : o.kind == operand::optional)

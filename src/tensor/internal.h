@@ -68,6 +68,13 @@ inline std::optional<at::Tensor> maybe(fdl_tensor *x)
     return x ? std::optional<at::Tensor>(x->t) : std::nullopt;
 }
 
+/* A list among the options: one that was left out is empty, and not the failed result of another call. */
+inline fdl_list optional(const fdl_list &list)
+{
+    static fdl_tensor *const nothing[1] = {nullptr};
+    return list.at || list.n ? list : fdl_list{0, const_cast<fdl_tensor **>(nothing)};
+}
+
 [[noreturn]] void bad_ndim(int ndim); /* error.cpp */
 /* A shape or list of dims as it stands: 0 to FDL_MAX_DIMS of them. `extents` in create.h also refuses negative ones. */
 inline at::IntArrayRef ints(const fdl_shape &s)

@@ -19,6 +19,28 @@ void same_length(fdl_list a, fdl_list b, const char *what)
         fail(FDL_E_ARG, "%d parameters but %d %s", a.n, b.n, what);
 }
 
+/* The fused kernels walk over memory as it lies, and check nothing. */
+void alike(fdl_list params, fdl_list other, const char *what)
+{
+    for (int i = 0; i < other.n; i++) {
+        const at::Tensor &p = params.at[i]->t, &x = other.at[i]->t;
+        if (FDL_LIKELY(p.sizes() == x.sizes() && p.strides() == x.strides() &&
+                       p.scalar_type() == x.scalar_type() && p.device() == x.device() &&
+                       p.is_non_overlapping_and_dense()))
+            continue;
+        if (p.sizes() != x.sizes())
+            fail(FDL_E_SHAPE, "%s[%d] has another shape than params[%d]", what, i, i);
+        if (p.scalar_type() != x.scalar_type())
+            fail(FDL_E_DTYPE, "%s[%d] has another dtype than params[%d]", what, i, i);
+        if (p.device() != x.device())
+            fail(FDL_E_DEVICE, "%s[%d] is on another device than params[%d]", what, i, i);
+        fail(FDL_E_ARG,
+             "params[%d] and %s[%d] must lie in memory without gaps and in the same order; fdl_contiguous "
+             "makes them",
+             i, what, i);
+    }
+}
+
 void one_element(fdl_tensor *x, const char *what)
 {
     if (x->t.numel() != 1)
@@ -32,34 +54,44 @@ fdl_status fdl_k_fused_adam_opt_(fdl_list params, fdl_list grads, fdl_list exp_a
 {
     static const fdl_k_adam_opts none = {};
     const fdl_k_adam_opts &o = opts ? *opts : none;
-    fdl_list max_exp_avg_sqs = o.max_exp_avg_sqs;
-    return OP_DO((params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, lr), {
-        same_length(params, grads, "gradients");
-        same_length(params, exp_avgs, "exp_avgs");
-        same_length(params, exp_avg_sqs, "exp_avg_sqs");
-        same_length(params, steps, "steps");
-        if (o.amsgrad)
-            same_length(params, max_exp_avg_sqs, "max_exp_avg_sqs");
-        one_element(lr, "lr");
-        if (!params.n)
-            return;
-        double beta1 = fdl_opt_double(o.beta1, 0.9), beta2 = fdl_opt_double(o.beta2, 0.999);
-        double eps = fdl_opt_double(o.eps, 1e-8), decay = fdl_opt_double(o.weight_decay, 0);
-        auto kernel = [&](auto &&fused) {
-            fused(tensors(params), tensors(grads), tensors(exp_avgs), tensors(exp_avg_sqs),
-                  tensors(max_exp_avg_sqs), tensors(steps));
-        };
-        if (o.decoupled)
-            kernel([&](auto &&...lists) {
-                at::_fused_adamw_(lists..., lr->t, beta1, beta2, decay, eps, o.amsgrad, o.maximize,
-                                  maybe(o.grad_scale), maybe(o.found_inf));
-            });
-        else
-            kernel([&](auto &&...lists) {
-                at::_fused_adam_(lists..., lr->t, beta1, beta2, decay, eps, o.amsgrad, o.maximize,
-                                 maybe(o.grad_scale), maybe(o.found_inf));
-            });
-    });
+    fdl_list max_exp_avg_sqs = optional(o.max_exp_avg_sqs);
+    return OP_DO((params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, lr, opt(o.grad_scale),
+                  opt(o.found_inf)),
+                 {
+                     same_length(params, grads, "gradients");
+                     same_length(params, exp_avgs, "exp_avgs");
+                     same_length(params, exp_avg_sqs, "exp_avg_sqs");
+                     same_length(params, steps, "steps");
+                     if (o.amsgrad)
+                         same_length(params, max_exp_avg_sqs, "max_exp_avg_sqs");
+                     one_element(lr, "lr");
+                     if (!params.n)
+                         return;
+                     alike(params, params, "params");
+                     alike(params, grads, "grads");
+                     alike(params, exp_avgs, "exp_avgs");
+                     alike(params, exp_avg_sqs, "exp_avg_sqs");
+                     alike(params, max_exp_avg_sqs, "max_exp_avg_sqs");
+                     for (int i = 0; i < steps.n; i++)
+                         if (steps.at[i]->t.numel() != 1 || steps.at[i]->t.scalar_type() != at::kFloat)
+                             fail(FDL_E_ARG, "steps[%d] is not one float32", i);
+                     double beta1 = fdl_opt_double(o.beta1, 0.9), beta2 = fdl_opt_double(o.beta2, 0.999);
+                     double eps = fdl_opt_double(o.eps, 1e-8), decay = fdl_opt_double(o.weight_decay, 0);
+                     auto kernel = [&](auto &&fused) {
+                         fused(tensors(params), tensors(grads), tensors(exp_avgs), tensors(exp_avg_sqs),
+                               tensors(max_exp_avg_sqs), tensors(steps));
+                     };
+                     if (o.decoupled)
+                         kernel([&](auto &&...lists) {
+                             at::_fused_adamw_(lists..., lr->t, beta1, beta2, decay, eps, o.amsgrad,
+                                               o.maximize, maybe(o.grad_scale), maybe(o.found_inf));
+                         });
+                     else
+                         kernel([&](auto &&...lists) {
+                             at::_fused_adam_(lists..., lr->t, beta1, beta2, decay, eps, o.amsgrad,
+                                              o.maximize, maybe(o.grad_scale), maybe(o.found_inf));
+                         });
+                 });
 }
 
 fdl_status fdl_k_fused_sgd_opt_(fdl_list params, fdl_list grads, fdl_list momentum_buffers, fdl_tensor *lr,
@@ -67,12 +99,17 @@ fdl_status fdl_k_fused_sgd_opt_(fdl_list params, fdl_list grads, fdl_list moment
 {
     static const fdl_k_sgd_opts none = {};
     const fdl_k_sgd_opts &o = opts ? *opts : none;
-    return OP_DO((params, grads, momentum_buffers, lr), {
+    momentum_buffers = optional(momentum_buffers);
+    return OP_DO((params, grads, momentum_buffers, lr, opt(o.grad_scale), opt(o.found_inf)), {
         same_length(params, grads, "gradients");
         double momentum = fdl_opt_double(o.momentum, 0);
         if (momentum != 0)
             same_length(params, momentum_buffers, "momentum buffers");
         one_element(lr, "lr");
+        alike(params, params, "params");
+        alike(params, grads, "grads");
+        if (momentum != 0)
+            alike(params, momentum_buffers, "momentum_buffers");
         if (params.n)
             at::_fused_sgd_(tensors(params), tensors(grads), tensors(momentum_buffers),
                             fdl_opt_double(o.weight_decay, 0), momentum, lr->t,
