@@ -76,6 +76,7 @@ typedef struct task {
     bool on_gpu;
     fdl_cuda_graph *graph; /* of the way `graph`, and the loss that it computes */
     fdl_tensor *loss;
+    fdl_trainer *trainer; /* of the way `trainer` */
 } task;
 
 static fdl_tensor *one_step(task *t)
@@ -116,6 +117,22 @@ static double replay(task *t, bool read)
     return read ? fdl_item(t->loss) : NAN;
 }
 
+static void start_trainer(task *t)
+{
+    t->trainer = fdl_trainer_new(t->model, t->opt, t->m->loss);
+    FDL_NEED(t->trainer);
+}
+
+/* What a user writes; on a GPU the trainer captures by itself. */
+static double step_trainer(task *t, bool read)
+{
+    double loss = (double)NAN;
+    FDL_CHECK(fdl_trainer_step(t->trainer, t->batch));
+    if (read)
+        FDL_CHECK(fdl_trainer_loss(t->trainer, &loss));
+    return loss;
+}
+
 /* Another way to make a step is another row. */
 static const struct way {
     const char *name;
@@ -125,6 +142,7 @@ static const struct way {
 } ways[] = {
     {"eager", NULL, step_by_hand, false},
     {"graph", capture, replay, true},
+    {"trainer", start_trainer, step_trainer, false},
 };
 enum { WAYS = sizeof ways / sizeof *ways };
 
@@ -203,6 +221,9 @@ static int serve(char **argv)
     printf("= ready %s\n", fdl_libtorch_version(version, sizeof version));
     fflush(stdout);
     serve_lines(&t, way);
+    if (t.trainer && getenv("BENCH_PLAN"))
+        fdl_trainer_plan(t.trainer, stderr);
+    fdl_trainer_free(t.trainer);
     fdl_cuda_graph_free(t.graph);
     fdl_optim_free(t.opt);
     fdl_module_free(t.model);

@@ -72,6 +72,12 @@ typedef struct fdl_amp_scaler_state {
 /* Reads it (waits for the device); sets it, refusing with FDL_E_ARG what fdl_amp_scaler_new would refuse. */
 FDL_API fdl_status fdl_amp_scaler_save(fdl_amp_scaler *s, fdl_amp_scaler_state *state);
 FDL_API fdl_status fdl_amp_scaler_load(fdl_amp_scaler *s, const fdl_amp_scaler_state *state);
+/* What it keeps on the device, scale (0-d float32) and tracker (0-d int32); the list is the current scope's, the tensors
+ * are borrowed. Empty before the first fdl_amp_scale, and when disabled. */
+FDL_API fdl_list fdl_amp_scaler_tensors(const fdl_amp_scaler *s);
+/* Advances whenever a step that was recorded before (a CUDA graph) is out of date: another state was loaded, or the
+ * tensors were made anew. 0 on NULL. */
+FDL_API uint64_t fdl_amp_scaler_generation(const fdl_amp_scaler *s);
 
 FDL_END_DECLS
 

@@ -29,6 +29,11 @@ FDL_API fdl_status fdl_ema_apply(fdl_ema *e);
 FDL_API fdl_status fdl_ema_restore(fdl_ema *e);
 /* The shadow of a parameter or buffer of the model, borrowed; NULL and FDL_E_ARG for another tensor. */
 FDL_API fdl_tensor *fdl_ema_shadow(const fdl_ema *e, fdl_tensor *x);
+/* Updates so far, 0-d float32 on the device, borrowed; NULL without an error where the weight is the same each time. */
+FDL_API fdl_tensor *fdl_ema_count(const fdl_ema *e);
+/* Advances whenever an update that was recorded before (a CUDA graph) is out of date: the shadow has moved, or is in the
+ * model. 0 on NULL. */
+FDL_API uint64_t fdl_ema_generation(const fdl_ema *e);
 
 FDL_END_DECLS
 

@@ -95,6 +95,8 @@ FDL_API fdl_list fdl_optim_params(const fdl_optim *o, int group);
  * "max_exp_avg_sq", "momentum_buffer" (the parameter's shape). Borrowed; NULL without an error before there
  * is any. */
 FDL_API fdl_tensor *fdl_optim_state(const fdl_optim *o, fdl_tensor *param, const char *name);
+/* All that is remembered of a parameter so far; the list belongs to the current scope, its tensors are borrowed. */
+FDL_API fdl_list fdl_optim_states(const fdl_optim *o, fdl_tensor *param);
 
 /* ---- gradients of a list of parameters ------------------------------------------------------------- */
 

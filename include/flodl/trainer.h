@@ -58,6 +58,13 @@ typedef struct fdl_epoch_record {
     bool best; /* the best so far, by what fdl_trainer_fit_opts.best says */
 } fdl_epoch_record;
 
+/* Whether steps on a GPU become CUDA graphs, which launch as a whole: see fdl_trainer_plan for what became of it. */
+typedef enum fdl_trainer_capture {
+    FDL_CAPTURE_AUTO = 0, /* where the step allows it */
+    FDL_CAPTURE_OFF,
+    FDL_CAPTURE_REQUIRE /* where it doesn't, the step that finds out is made, and gives FDL_E_STATE with the reason */
+} fdl_trainer_capture;
+
 typedef struct fdl_trainer_opts {
     int opts_;
     void *ctx; /* handed to the loss function and to the callbacks */
@@ -71,6 +78,8 @@ typedef struct fdl_trainer_opts {
     int64_t accumulate;     /* batches per optimizer step, default 1; their losses are averaged */
     fdl_ema *ema;           /* updated after each optimizer step; borrowed */
     fdl_nonfinite on_nonfinite;
+    fdl_trainer_capture capture;
+    int max_plans; /* kinds of steps that are kept captured, default 8: the least recently used leaves */
     fdl_status (*on_grads)(fdl_module *m,
                            void *ctx); /* after backward and unscaling, before clipping: part of the step */
     fdl_status (*on_step)(const fdl_step_record *r, void *ctx); /* on the host, after each optimizer step */

@@ -366,3 +366,26 @@ fdl_tensor *fdl_optim_state(const fdl_optim *o, fdl_tensor *param, const char *n
     return fdl_fail_null(FDL_E_ARG, "%s has no state \"%s\"; it has %s%s", o->kind->name, name, own,
                          o->kind->counts ? ", step" : "");
 }
+
+fdl_list fdl_optim_states(const fdl_optim *o, fdl_tensor *param)
+{
+    fdl_list list = {0, NULL};
+    if (!o || !param) {
+        fdl_null_operand("fdl_optim_states", !o ? "o" : "param");
+        return list;
+    }
+    const optim_slot *s = slot_of(o, NULL, param);
+    if (!s) {
+        fdl_fail(FDL_E_ARG, "%s: the tensor is none of this optimizer's parameters", o->kind->name);
+        return list;
+    }
+    list.at = fdl_scope_alloc(sizeof *list.at * (OPTIM_STATES + 1));
+    if (!list.at)
+        return list;
+    if (s->step)
+        list.at[list.n++] = s->step;
+    for (int k = 0; k < OPTIM_STATES; k++)
+        if (s->state[k])
+            list.at[list.n++] = s->state[k];
+    return list;
+}

@@ -29,6 +29,8 @@ struct fdl_amp_scaler {
     fdl_tensor *scale, *counter; /* kept, 0-d float32 and int32 on the first loss's device; NULL before */
     entry *entries;
     int n_entries;
+    bool once_made;
+    uint64_t generation;
 };
 
 /* ---- making ---------------------------------------------------------------------------------------- */
@@ -89,6 +91,8 @@ void fdl_amp_scaler_free(fdl_amp_scaler *s)
 static fdl_status make_tensors(fdl_amp_scaler *s, fdl_device device)
 {
     FDL_SCOPE;
+    s->generation += s->once_made;
+    s->once_made = true;
     s->scale = fdl_keep(fdl_scalar(s->o.init_scale, .dtype = FDL_FLOAT32, .device = device));
     s->counter = fdl_keep(fdl_scalar((double)s->tracker, .dtype = FDL_INT32, .device = device));
     if (s->scale && s->counter)
@@ -333,10 +337,32 @@ fdl_status fdl_amp_scaler_load(fdl_amp_scaler *s, const fdl_amp_scaler_state *st
         FDL_TRY(fdl_fill_(s->scale, state->scale));
         FDL_TRY(fdl_fill_(s->counter, (double)state->tracker));
     }
+    s->generation++; /* the numbers are part of a recorded step */
     s->o.init_scale = state->scale;
     s->o.growth = state->growth;
     s->o.backoff = state->backoff;
     s->o.interval = state->interval;
     s->tracker = state->tracker;
     return FDL_OK;
+}
+
+fdl_list fdl_amp_scaler_tensors(const fdl_amp_scaler *s)
+{
+    if (!s) {
+        fdl_null_operand(__func__, "s");
+        return (fdl_list){0, NULL};
+    }
+    fdl_list list = {s->scale ? 2 : 0, fdl_scope_alloc(2 * sizeof *list.at)};
+    if (!list.at)
+        return (fdl_list){0, NULL};
+    list.at[0] = s->scale;
+    list.at[1] = s->counter;
+    return list;
+}
+
+uint64_t fdl_amp_scaler_generation(const fdl_amp_scaler *s)
+{
+    if (!s)
+        fdl_null_operand(__func__, "s");
+    return s ? s->generation : 0;
 }

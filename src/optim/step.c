@@ -1,6 +1,7 @@
 /* The step: collects what has a gradient, makes and moves state, hands batches of one device and dtype to the
  * method. After the first steps nothing here allocates, and nothing waits for the device. */
 #include "flodl/index.h"
+#include "flodl/shape.h"
 #include "optim.h"
 
 static bool same_strides(fdl_tensor *a, fdl_tensor *b)
@@ -215,6 +216,8 @@ static fdl_status step_batch(fdl_optim *o, optim_group *g, fdl_tensor *skip, int
         skipped = fdl_item(skip) != 0;
     } else if (skip) {
         b.skip = fdl_to_device(skip, first->device);
+        if (fdl_ndim(b.skip) > 0) /* as the counters are */
+            b.skip = fdl_reshape(b.skip, FDL_SCALAR);
         if (!b.skip)
             return fdl_error_pending();
     }

@@ -24,8 +24,24 @@ using namespace flodl;
 
 #ifdef FLODL_CUDA
 
+namespace at::cuda
+{
+/* Of ATen/cuda/CUDAContextLight.h, which wants the headers of cuBLAS and others. */
+TORCH_CUDA_CPP_API void clearCublasWorkspaces();
+} // namespace at::cuda
+
 namespace
 {
+
+/* libtorch keeps cuBLAS's scratch memory for each stream that it was used on, for ever: here it would be memory of the
+ * graph's pool. The kernels in the graph go on using it, but between two replays nothing of it matters. */
+void forget_scratch() noexcept
+{
+    try {
+        at::cuda::clearCublasWorkspaces();
+    } catch (...) {
+    }
+}
 
 using c10::cuda::CUDAStream;
 using pool_id = decltype(at::cuda::graph_pool_handle());
@@ -156,6 +172,7 @@ void discard(fdl_cuda_graph *g) noexcept
     }
     (void)cudaGetLastError();
     closed(g);
+    forget_scratch();
     g->graph.reset();
     g->pool = {0, 0};
 }
@@ -269,6 +286,7 @@ void finish(fdl_cuda_graph *g)
         discard(g);
         throw;
     }
+    forget_scratch();
     closed(g);
 }
 

@@ -12,6 +12,7 @@ struct fdl_ema {
     fdl_tensor **shadow;
     fdl_tensor **before; /* while applied: what the model had; else NULL each */
     bool applied;
+    uint64_t generation;
     fdl_tensor *count; /* updates so far, 0-d float32; NULL where the weight is the same each time */
 };
 
@@ -87,7 +88,7 @@ fdl_ema *fdl_ema_new_opt(fdl_module *m, double decay, const fdl_ema_opts *opts)
 }
 
 /* *kept where the model is now, of its dtype. */
-static fdl_status follow(fdl_tensor **kept, fdl_tensor *model)
+static fdl_status follow(fdl_ema *e, fdl_tensor **kept, fdl_tensor *model)
 {
     if (fdl_dtype_of(*kept) == fdl_dtype_of(model) &&
         fdl_device_eq(fdl_device_of(*kept), fdl_device_of(model)))
@@ -98,6 +99,7 @@ static fdl_status follow(fdl_tensor **kept, fdl_tensor *model)
         return fdl_error_pending();
     fdl_free(*kept);
     *kept = moved;
+    e->generation++;
     return FDL_OK;
 }
 
@@ -123,7 +125,7 @@ fdl_status fdl_ema_update(fdl_ema *e)
     FDL_SCOPE;
     FDL_NO_GRAD;
     for (int i = 0; i < e->n; i++)
-        FDL_TRY(follow(&e->shadow[i], e->model[i]));
+        FDL_TRY(follow(e, &e->shadow[i], e->model[i]));
     fdl_list shadow = {e->n_params, e->shadow}, params = {e->n_params, e->model};
     if (!e->count) {
         FDL_TRY(fdl_foreach_lerp_(shadow, params, 1 - e->decay));
@@ -165,6 +167,7 @@ fdl_status fdl_ema_apply(fdl_ema *e)
     if (status == FDL_OK)
         status = fdl_foreach_copy_((fdl_list){e->n, e->model}, (fdl_list){e->n, e->shadow});
     e->applied = status == FDL_OK;
+    e->generation++;
     for (int i = 0; i < e->n && status != FDL_OK; i++) {
         fdl_free(e->before[i]);
         e->before[i] = NULL;
@@ -187,6 +190,7 @@ fdl_status fdl_ema_restore(fdl_ema *e)
         e->before[i] = NULL;
     }
     e->applied = false;
+    e->generation++;
     return FDL_OK;
 }
 
@@ -200,4 +204,18 @@ fdl_tensor *fdl_ema_shadow(const fdl_ema *e, fdl_tensor *x)
         if (fdl_is(e->model[i], x))
             return e->shadow[i];
     return fdl_fail_null(FDL_E_ARG, "fdl_ema_shadow: the tensor is no parameter or buffer of the model");
+}
+
+fdl_tensor *fdl_ema_count(const fdl_ema *e)
+{
+    if (!e)
+        fdl_null_operand(__func__, "e");
+    return e ? e->count : NULL;
+}
+
+uint64_t fdl_ema_generation(const fdl_ema *e)
+{
+    if (!e)
+        fdl_null_operand(__func__, "e");
+    return e ? e->generation : 0;
 }

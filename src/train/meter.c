@@ -133,6 +133,8 @@ static fdl_status place(fdl_trainer *tr, fdl_device device, fdl_dtype dtype)
     m->device = device;
     m->dtype = dtype;
     m->placed = true;
+    m->generation += m->once_placed;
+    m->once_placed = true;
     return FDL_OK;
 }
 
@@ -169,6 +171,11 @@ fdl_status trainer_meter_take(fdl_trainer *tr, fdl_tensor *loss, trainer_part pa
     fdl_tensor *good = fdl_masked_fill(m->loss, fdl_bool(m->found), 0);
     FDL_TRY(fdl_add_(m->sum_to, good));
     return fdl_add_(m->after, m->found);
+}
+
+void trainer_meter_replayed(fdl_trainer *tr)
+{
+    tr->meter.last_on_host = false;
 }
 
 fdl_status trainer_meter_group(fdl_trainer *tr, fdl_tensor **skip)

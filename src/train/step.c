@@ -138,14 +138,10 @@ fdl_status fdl_trainer_step(fdl_trainer *tr, fdl_list batch)
         return fdl_null_operand(__func__, "batch");
     if (tr->bad_step)
         return trainer_stopped(tr);
-    FDL_SCOPE;
-    fdl_list here;
     trainer_part part = {.first = tr->in_group == 0, .last = tr->in_group + 1 == tr->o.accumulate};
-    fdl_status status = trainer_place(tr, batch, &here);
+    fdl_status status = before(tr, part);
     if (status == FDL_OK)
-        status = before(tr, part);
-    if (status == FDL_OK)
-        status = trainer_run_eager(tr, here, part);
+        status = trainer_run(tr, batch, part);
     if (status != FDL_OK)
         return failed(tr, status);
     tr->in_group++;

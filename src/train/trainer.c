@@ -19,6 +19,16 @@ static fdl_status check(const fdl_trainer_opts *o)
             FDL_E_ARG,
             "fdl_trainer_new: .on_nonfinite is %d, which is none of FDL_NONFINITE_STOP, _SKIP, _GO_ON",
             (int)o->on_nonfinite);
+    if ((int)o->capture < FDL_CAPTURE_AUTO || o->capture > FDL_CAPTURE_REQUIRE)
+        return fdl_fail(FDL_E_ARG,
+                        "fdl_trainer_new: .capture is %d, which is none of FDL_CAPTURE_AUTO, _OFF, _REQUIRE",
+                        (int)o->capture);
+    if (o->max_plans < 0)
+        return fdl_fail(FDL_E_ARG, "fdl_trainer_new: .max_plans is %d; it must be 1 or more", o->max_plans);
+    if (o->capture == FDL_CAPTURE_REQUIRE && o->accumulate > 1)
+        return fdl_fail(FDL_E_ARG,
+                        "fdl_trainer_new: steps of several batches (.accumulate) are not captured; "
+                        ".capture can't be FDL_CAPTURE_REQUIRE");
     const double limits[] = {o->clip_norm, o->clip_value};
     for (int i = 0; i < 2; i++)
         if (!(fdl_opt_double(limits[i], 0) >= 0))
@@ -67,6 +77,7 @@ void fdl_trainer_free(fdl_trainer *tr)
 {
     if (!tr)
         return;
+    trainer_plans_free(tr);
     trainer_meter_free(&tr->meter);
     fdl_free(tr->probe);
     free(tr);
@@ -92,8 +103,16 @@ fdl_status fdl_trainer_plan(fdl_trainer *tr, FILE *file)
 #define SAY(...) (bad |= fprintf(file, __VA_ARGS__) < 0)
     if (device.type == FDL_DEVICE_TYPE_CPU)
         SAY("eager: the model is on the CPU, where nothing is captured\n");
+    else if (o->capture == FDL_CAPTURE_OFF)
+        SAY("eager: .capture is FDL_CAPTURE_OFF; every operation of a step is launched by itself on %s\n",
+            fdl_device_name(device, name));
+    else if (o->accumulate > 1)
+        SAY("eager: steps of several batches are not captured\n");
+    else if (!tr->plans)
+        SAY("no step yet: the first ones on %s are watched, then captured where nothing stands in the way\n",
+            fdl_device_name(device, name));
     else
-        SAY("eager: every operation of a step is launched by itself on %s\n", fdl_device_name(device, name));
+        bad |= !trainer_plans_say(tr, file);
     if (o->accumulate > 1)
         SAY("  a step is %lld batches\n", (long long)o->accumulate);
     if (o->autocast)

@@ -7,6 +7,7 @@
 #ifndef FLODL_TRAIN_TRAINER_H
 #define FLODL_TRAIN_TRAINER_H
 
+#include "flodl/cuda_graph.h"
 #include "flodl/trainer.h"
 
 /* Which batch of its group this is: with .accumulate 1 both. */
@@ -26,6 +27,8 @@ typedef struct trainer_meter {
     int64_t left_out;
     /* on the device; kept */
     bool placed;
+    bool once_placed;
+    uint64_t generation; /* advances when the tensors are made anew */
     fdl_device device;
     fdl_dtype dtype;   /* of `loss`: float64 for float64 losses, else float32 */
     fdl_tensor *pack;  /* [2] float32: the last loss; 1 once a loss was not finite (skip: within the group) */
@@ -36,6 +39,8 @@ typedef struct trainer_meter {
     fdl_tensor *sum_to, *after; /* 0-d: of total */
     fdl_tensor *one;            /* 0-d float32, 1 */
 } trainer_meter;
+
+typedef struct trainer_plan trainer_plan; /* capture.c: one kind of step */
 
 struct fdl_trainer {
     fdl_module *model;
@@ -49,6 +54,8 @@ struct fdl_trainer {
     bool skip_group;   /* a loss of this group, on the CPU, was not finite and is to be left out */
     int64_t bad_step;  /* where training has stopped, from 1; 0: it hasn't */
     trainer_meter meter;
+    trainer_plan *plans; /* the one used last first */
+    fdl_cuda_pool pool;  /* memory that the plans share */
 };
 
 /* step.c: the device's part of one step, of a batch that is on the model's device. On a device it changes nothing of the
@@ -61,7 +68,15 @@ fdl_tensor *trainer_call(const fdl_trainer *tr, fdl_loss_fn fn, fdl_list batch);
 /* The trainer has stopped: the error that says where and why. */
 fdl_status trainer_stopped(const fdl_trainer *tr);
 
-/* meter.c: takes note of a loss; on the CPU a loss that isn't finite stops or skips at once. */
+/* capture.c: the device's part of one step, eagerly or as a graph; the batch as the caller has it. */
+fdl_status trainer_run(fdl_trainer *tr, fdl_list batch, trainer_part part);
+/* Writes a line a plan; false when that fails. */
+bool trainer_plans_say(const fdl_trainer *tr, FILE *file);
+void trainer_plans_free(fdl_trainer *tr);
+
+/* meter.c: what the host notes of a loss that a replay has taken. */
+void trainer_meter_replayed(fdl_trainer *tr);
+/* Takes note of a loss; on the CPU a loss that isn't finite stops or skips at once. */
 fdl_status trainer_meter_take(fdl_trainer *tr, fdl_tensor *loss, trainer_part part);
 /* At the end of a group, before the optimizer's step; *skip: NULL, or what fdl_optim_step_unless takes. */
 fdl_status trainer_meter_group(fdl_trainer *tr, fdl_tensor **skip);

@@ -76,6 +76,8 @@ static const char *difference(const char *name, fdl_tensor *y, json_t *entry, ch
         rtol = atol = 0;
     else if (fused && dtype == FDL_FLOAT32) /* cuDNN's recurrent kernels */
         rtol = 1e-3, atol = 1e-4;
+    else if (on_gpu && dtype == FDL_FLOAT32 && strncmp(name, "linalg_", 7) == 0) /* another algorithm */
+        rtol = atol = 1e-4;
     else if (on_gpu && dtype == FDL_FLOAT64) /* some kernels have constants in float32 */
         rtol = atol = 1e-7;
     int64_t n = fdl_numel(y);
@@ -104,9 +106,18 @@ static bool not_on_gpu(const fdl_error *e)
             strstr(e->message, "unable to find an engine"));
 }
 
+/* What a GPU may answer otherwise: which of several equal elements, a result that only one algorithm has. */
+static bool open_on_gpu(const char *name)
+{
+    return strcmp(name, "mode") == 0 || strcmp(name, "mode_indices") == 0 ||
+           strcmp(name, "linalg_lstsq_residuals") == 0;
+}
+
 static int check_entry(const char *name, ops_call *call, json_t *entry, bool strided)
 {
     FDL_SCOPE;
+    if (on_gpu && open_on_gpu(name))
+        return 0;
     if (on_gpu && json_object_get(entry, "error"))
         return 0; /* a refusal is a matter of the CPU's kernels: on a GPU it can be the end of the context */
     const char *sample = json_string_value(json_object_get(entry, "in"));

@@ -1,0 +1,582 @@
+/* Training steps as CUDA graphs: a trainer that captures does what one does that doesn't, for each kind of step; it never
+ * replays what is out of date; what can't be captured runs eagerly, with the reason. */
+#include "check.h"
+
+#include <math.h>
+
+#define GPU FDL_CUDA(0)
+enum { STEPS = 14 };
+
+static void need_gpu(void)
+{
+    if (fdl_cuda_available())
+        return;
+    print_message("skipped: no CUDA device\n");
+    skip();
+}
+
+/* ---- something to train -------------------------------------------------------------------------------- */
+
+typedef struct job {
+    fdl_module *model;
+    fdl_optim *opt;
+    fdl_trainer *tr;
+    double factor; /* of the loss, on the host */
+    fdl_step_value *value;
+} job;
+
+static fdl_tensor *loss_of(fdl_module *m, fdl_list batch, void *ctx)
+{
+    (void)ctx;
+    return fdl_mse_loss(fdl_forward(m, batch.at[0]), batch.at[1]);
+}
+
+static fdl_module *tower(bool dropout)
+{
+    return fdl_flow(fdl_nn_linear(16, 32), fdl_nn_batch_norm1d(32), fdl_nn_gelu(),
+                    dropout ? fdl_nn_dropout(0.25) : fdl_nn_identity(), fdl_flow_also(fdl_nn_linear(32, 32)),
+                    fdl_nn_layer_norm(32), fdl_nn_linear(32, 4));
+}
+
+typedef fdl_optim *optim_fn(fdl_params *p);
+
+static fdl_optim *adam(fdl_params *p)
+{
+    return fdl_optim_adam(p, .lr = 1e-2);
+}
+
+static fdl_optim *adamw(fdl_params *p)
+{
+    return fdl_optim_adamw(p, .lr = 1e-2);
+}
+
+static fdl_optim *momentum(fdl_params *p)
+{
+    return fdl_optim_sgd(p, .lr = 1e-2, .momentum = 0.9);
+}
+
+static job job_new(fdl_module *model, optim_fn *make, fdl_loss_fn loss, fdl_trainer_opts o)
+{
+    job j = {.model = model, .factor = 1};
+    check_some(j.model);
+    check_ok(fdl_module_to(j.model, GPU));
+    j.opt = make(fdl_parameters(j.model));
+    check_some(j.opt);
+    j.tr = fdl_trainer_new_opt(j.model, j.opt, loss, &o);
+    check_some(j.tr);
+    return j;
+}
+
+static void job_free(job *j)
+{
+    fdl_trainer_free(j->tr);
+    fdl_optim_free(j->opt);
+    check_ok(fdl_module_free(j->model));
+}
+
+/* Batch t of n rows: the same for everybody. */
+static void batch_of(int t, int64_t rows, fdl_device device, fdl_tensor *xy[2])
+{
+    fdl_tensor *i = fdl_arange(0, rows * 16, 1, .device = FDL_CPU);
+    fdl_tensor *x = fdl_reshape(fdl_sin(fdl_add(fdl_mul(i, 0.37), t * 0.9)), FDL_SHAPE(rows, 16));
+    xy[0] = fdl_to_device(x, device);
+    xy[1] = fdl_to_device(fdl_contiguous(fdl_narrow(fdl_mul(x, 0.5), 1, 0, 4)), device);
+    check_some(xy[0]);
+    check_some(xy[1]);
+}
+
+static fdl_status step_with(fdl_trainer *tr, int t, int64_t rows, fdl_device device)
+{
+    FDL_SCOPE;
+    fdl_tensor *xy[2];
+    batch_of(t, rows, device, xy);
+    return fdl_trainer_step(tr, FDL_LIST(xy[0], xy[1]));
+}
+
+static double loss_after(fdl_trainer *tr, int t, int64_t rows)
+{
+    double loss;
+    check_ok(step_with(tr, t, rows, GPU));
+    check_ok(fdl_trainer_loss(tr, &loss));
+    return loss;
+}
+
+static const char *plan(fdl_trainer *tr)
+{
+    static char text[4096];
+    FILE *f = tmpfile();
+    check_some(f);
+    check_ok(fdl_trainer_plan(tr, f));
+    rewind(f);
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
+    fclose(f);
+    return text;
+}
+
+static void expect_plan_(fdl_trainer *tr, const char *words, bool there, int line)
+{
+    const char *text = plan(tr);
+    if (!strstr(text, words) == !there)
+        return;
+    print_error("%d: the plan %s \"%s\":\n%s", line, there ? "lacks" : "has", words, text);
+    fail();
+}
+#define expect_plan(tr, words) expect_plan_(tr, words, true, __LINE__)
+#define expect_no_plan(tr, words) expect_plan_(tr, words, false, __LINE__)
+
+static double apart(fdl_tensor *a, fdl_tensor *b)
+{
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    return fdl_item(fdl_max(fdl_abs(fdl_sub(fdl_double(a), fdl_double(b)))));
+}
+
+static void expect_equal_models(fdl_module *a, fdl_module *b, double tolerance, const char *what)
+{
+    FDL_SCOPE;
+    fdl_params *lists[2][2] = {{fdl_parameters(a), fdl_buffers(a)}, {fdl_parameters(b), fdl_buffers(b)}};
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < fdl_params_count(lists[0][k]); i++) {
+            double far = apart(fdl_param_tensor(fdl_params_at(lists[0][k], i)),
+                               fdl_param_tensor(fdl_params_at(lists[1][k], i)));
+            if (!(far <= tolerance))
+                fail_msg("%s: %s differs by %g", what, fdl_params_name(lists[0][k], i), far);
+        }
+}
+
+/* ---- captured and eager do the same ---------------------------------------------------------------------- */
+
+/* STEPS steps both ways; the last twelve of the captured trainer's are replays. */
+static void both_ways(const char *what, optim_fn *make, fdl_loss_fn loss, fdl_trainer_opts o,
+                      bool host_batches, double tolerance)
+{
+    FDL_SCOPE;
+    fdl_trainer_opts off = o;
+    off.capture = FDL_CAPTURE_OFF;
+    fdl_amp_scaler *scalers[2] = {NULL, NULL};
+    if (o.scaler) {
+        scalers[0] = fdl_amp_scaler_new(.init_scale = 1e4, .interval = 5);
+        scalers[1] = fdl_amp_scaler_new(.init_scale = 1e4, .interval = 5);
+        o.scaler = scalers[0];
+        off.scaler = scalers[1];
+    }
+    o.capture = FDL_CAPTURE_REQUIRE;
+    check_ok(fdl_manual_seed(3));
+    job a = job_new(tower(false), make, loss, o);
+    check_ok(fdl_manual_seed(3));
+    job b = job_new(tower(false), make, loss, off);
+    fdl_ema *ema[2] = {NULL, NULL};
+    for (int t = 0; t < STEPS; t++) {
+        check_ok(step_with(a.tr, t, 8, host_batches ? FDL_CPU : GPU));
+        check_ok(step_with(b.tr, t, 8, host_batches ? FDL_CPU : GPU));
+        double x, y;
+        check_ok(fdl_trainer_loss(a.tr, &x));
+        check_ok(fdl_trainer_loss(b.tr, &y));
+        if (!(fabs(x - y) <= tolerance * (1 + fabs(y))))
+            fail_msg("%s: the loss of step %d is %.9g, eagerly %.9g", what, t + 1, x, y);
+    }
+    double x, y;
+    check_ok(fdl_trainer_mean_loss(a.tr, &x));
+    check_ok(fdl_trainer_mean_loss(b.tr, &y));
+    assert_true(fabs(x - y) <= tolerance * (1 + fabs(y)));
+    assert_int_equal(fdl_trainer_steps(a.tr), STEPS);
+    expect_equal_models(a.model, b.model, tolerance, what);
+    expect_plan(a.tr, "captured");
+    expect_plan(a.tr, "10 steps replayed");
+    expect_no_plan(b.tr, "captured,");
+    (void)ema;
+    job_free(&a);
+    job_free(&b);
+    fdl_amp_scaler_free(scalers[0]);
+    fdl_amp_scaler_free(scalers[1]);
+}
+
+static fdl_tensor *overflows(fdl_module *m, fdl_list batch, void *ctx)
+{
+    (void)ctx;
+    /* some batches have a large element: the scaled gradients overflow float16 there */
+    fdl_tensor *big = fdl_exp(fdl_mul(fdl_amax(batch.at[0], FDL_DIMS(0, 1)), 12));
+    return fdl_mul(fdl_mse_loss(fdl_forward(m, batch.at[0]), batch.at[1]), fdl_clamp_min(big, 1));
+}
+
+static void captured_is_eager(void **state)
+{
+    (void)state;
+    need_gpu();
+    both_ways("adam", adam, loss_of, (fdl_trainer_opts){0}, false, 1e-5);
+    both_ways("adamw", adamw, loss_of, (fdl_trainer_opts){0}, false, 1e-5);
+    both_ways("momentum", momentum, loss_of, (fdl_trainer_opts){0}, false, 1e-5);
+    both_ways("clipped", adam, loss_of, (fdl_trainer_opts){.clip_norm = 0.05}, false, 1e-5);
+    both_ways("clipped values", momentum, loss_of, (fdl_trainer_opts){.clip_value = 0.01}, false, 1e-5);
+    both_ways("batches of the host", adam, loss_of, (fdl_trainer_opts){0}, true, 1e-5);
+    both_ways("bfloat16", adam, loss_of, (fdl_trainer_opts){.autocast = FDL_BFLOAT16}, false, 1e-4);
+    fdl_sched *s = fdl_sched_cosine(1e-2, 1e-4, STEPS);
+    check_some(s);
+    both_ways("cosine", adam, loss_of, (fdl_trainer_opts){.sched = s}, false, 1e-5);
+    fdl_sched_free(s);
+    s = fdl_sched_one_cycle(1e-2, STEPS);
+    check_some(s);
+    both_ways("one cycle, which moves momentum", adam, loss_of, (fdl_trainer_opts){.sched = s}, false, 1e-5);
+    fdl_sched_free(s);
+    both_ways("float16 with overflows", adam, overflows,
+              (fdl_trainer_opts){.autocast = FDL_FLOAT16, .scaler = (fdl_amp_scaler *)1}, false, 1e-3);
+}
+
+static void averages(void **state)
+{
+    (void)state;
+    need_gpu();
+    FDL_SCOPE;
+    double means[2];
+    for (int k = 0; k < 2; k++) {
+        check_ok(fdl_manual_seed(4));
+        fdl_module *m = tower(false);
+        check_some(m);
+        check_ok(fdl_module_to(m, GPU));
+        fdl_ema *ema = fdl_ema_new(m, 0.9, .warmup = true);
+        check_some(ema);
+        fdl_optim *opt = adam(fdl_parameters(m));
+        fdl_trainer *tr = fdl_trainer_new(m, opt, loss_of, .ema = ema,
+                                          .capture = k ? FDL_CAPTURE_OFF : FDL_CAPTURE_REQUIRE);
+        check_some(tr);
+        for (int t = 0; t < STEPS; t++)
+            check_ok(step_with(tr, t, 8, GPU));
+        fdl_tensor *w = fdl_param_tensor(fdl_params_at(fdl_parameters(m), 0));
+        means[k] = fdl_item(fdl_sum(fdl_abs(fdl_ema_shadow(ema, w))));
+        if (k == 0) { /* the average in the model: an update must be refused, not replayed */
+            check_ok(fdl_ema_apply(ema));
+            assert_int_equal(step_with(tr, 0, 8, GPU), FDL_E_STATE);
+            fdl_clear_error();
+            check_ok(fdl_ema_restore(ema));
+            check_ok(step_with(tr, 0, 8, GPU));
+        }
+        fdl_trainer_free(tr);
+        fdl_optim_free(opt);
+        fdl_ema_free(ema);
+        check_ok(fdl_module_free(m));
+    }
+    assert_true(fabs(means[0] - means[1]) <= 1e-4 * means[1]);
+}
+
+static void dropout_draws_anew(void **state)
+{
+    (void)state;
+    need_gpu();
+    FDL_SCOPE;
+    check_ok(fdl_manual_seed(5));
+    job j = job_new(tower(true), momentum, loss_of, (fdl_trainer_opts){.capture = FDL_CAPTURE_REQUIRE});
+    check_ok(fdl_optim_set_lr(j.opt, 0));
+    for (int t = 0; t < 5; t++)
+        check_ok(step_with(j.tr, 0, 8, GPU));
+    double a = loss_after(j.tr, 0, 8), b = loss_after(j.tr, 0, 8), c = loss_after(j.tr, 0, 8);
+    assert_true(a != b && b != c && a != c);
+    expect_plan(j.tr, "captured");
+    job_free(&j);
+}
+
+/* ---- never out of date ----------------------------------------------------------------------------------- */
+
+/* Captures, changes something, and goes on; an eager twin does the same. */
+static void after_a_change(const char *what, void (*change)(job *j))
+{
+    FDL_SCOPE;
+    job j[2];
+    for (int k = 0; k < 2; k++) {
+        check_ok(fdl_manual_seed(6));
+        j[k] = job_new(tower(false), adam, loss_of,
+                       (fdl_trainer_opts){.capture = k ? FDL_CAPTURE_OFF : FDL_CAPTURE_AUTO});
+        for (int t = 0; t < 7; t++)
+            check_ok(step_with(j[k].tr, t, 8, GPU));
+        if (k == 0)
+            expect_plan(j[k].tr, "captured");
+        change(&j[k]);
+        for (int t = 7; t < 16; t++)
+            check_ok(step_with(j[k].tr, t, 8, GPU));
+    }
+    expect_equal_models(j[0].model, j[1].model, 2e-5, what);
+    job_free(&j[0]);
+    job_free(&j[1]);
+}
+
+static fdl_param *second(job *j)
+{
+    return fdl_params_at(fdl_parameters(j->model), 4);
+}
+
+static void freezes(job *j)
+{
+    fdl_param_freeze(second(j));
+}
+
+static void evaluates(job *j)
+{
+    check_ok(fdl_eval(j->model));
+}
+
+static void changes_decay(job *j)
+{
+    check_ok(fdl_optim_set_option(j->opt, 0, "weight_decay", 0.1));
+}
+
+static void changes_rate(job *j)
+{
+    check_ok(fdl_optim_set_lr(j->opt, 1e-3));
+}
+
+static void drops_gradients(job *j)
+{
+    check_ok(fdl_optim_zero_grad(j->opt));
+}
+
+static void replaces_values(job *j)
+{
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    fdl_tensor *w = fdl_param_tensor(second(j));
+    check_ok(fdl_copy_(w, fdl_full_like(w, 0.01)));
+}
+
+static void moves_away_and_back(job *j)
+{
+    check_ok(fdl_module_to(j->model, FDL_CPU));
+    check_ok(step_with(j->tr, 1, 8, FDL_CPU));
+    check_ok(fdl_module_to(j->model, GPU));
+}
+
+static void casts(job *j)
+{
+    check_ok(fdl_module_to(j->model, GPU, .dtype = FDL_FLOAT64));
+    check_ok(fdl_module_to(j->model, GPU, .dtype = FDL_FLOAT32));
+}
+
+static void changes_are_never_missed(void **state)
+{
+    (void)state;
+    need_gpu();
+    after_a_change("freezing", freezes);
+    after_a_change("eval mode", evaluates);
+    after_a_change("weight decay", changes_decay);
+    after_a_change("the rate", changes_rate);
+    after_a_change("dropped gradients", drops_gradients);
+    after_a_change("replaced values", replaces_values);
+    after_a_change("moved away and back", moves_away_and_back);
+    after_a_change("cast and back", casts);
+}
+
+static void shapes_have_plans_of_their_own(void **state)
+{
+    (void)state;
+    need_gpu();
+    FDL_SCOPE;
+    check_ok(fdl_manual_seed(7));
+    job a = job_new(tower(false), adam, loss_of,
+                    (fdl_trainer_opts){.capture = FDL_CAPTURE_REQUIRE, .max_plans = 2});
+    check_ok(fdl_manual_seed(7));
+    job b = job_new(tower(false), adam, loss_of, (fdl_trainer_opts){.capture = FDL_CAPTURE_OFF});
+    static const int64_t rows[] = {8, 8, 8, 8, 8, 5, 5, 5, 5, 5, 8, 8, 5, 8, 3, 3, 3, 3, 3, 8, 8, 8, 8, 8};
+    for (size_t t = 0; t < sizeof rows / sizeof *rows; t++) {
+        double x = loss_after(a.tr, (int)t, rows[t]), y = loss_after(b.tr, (int)t, rows[t]);
+        if (fabs(x - y) > 2e-5 * (1 + fabs(y)))
+            fail_msg("step %d, %d rows: %.9g, eagerly %.9g", (int)t, (int)rows[t], x, y);
+        if (t == 13) {
+            expect_plan(a.tr, "[8, 16] float32, [8, 4] float32: captured");
+            expect_plan(a.tr, "[5, 16] float32, [5, 4] float32: captured");
+            expect_plan(a.tr, "4 steps replayed"); /* of 8 rows: two before and two after the others */
+        }
+        if (t == 18)
+            expect_no_plan(a.tr, "[5, 16]"); /* the oldest of three left */
+    }
+    expect_equal_models(a.model, b.model, 5e-5, "shapes");
+    job_free(&a);
+    job_free(&b);
+}
+
+/* ---- what can't be captured -------------------------------------------------------------------------------- */
+
+static fdl_tensor *reads(fdl_module *m, fdl_list batch, void *ctx)
+{
+    fdl_tensor *l = loss_of(m, batch, ctx);
+    return fdl_item(l) > 1e9 ? fdl_mul(l, 2) : l;
+}
+
+static fdl_tensor *depends_on_data(fdl_module *m, fdl_list batch, void *ctx)
+{
+    fdl_tensor *l = loss_of(m, batch, ctx);
+    return fdl_add(l, fdl_mul(fdl_sum(fdl_float(fdl_nonzero(fdl_gt(batch.at[0], 2)))), 0));
+}
+
+static fdl_tensor *takes_from_the_host(fdl_module *m, fdl_list batch, void *ctx)
+{
+    fdl_tensor *l = loss_of(m, batch, ctx);
+    return fdl_add(l, fdl_sum(fdl_to_device(fdl_zeros(FDL_SHAPE(3), .device = FDL_CPU), GPU)));
+}
+
+static fdl_tensor *counts(fdl_module *m, fdl_list batch, void *ctx)
+{
+    int *n = ctx;
+    return fdl_mul(loss_of(m, batch, NULL), 1.0 / ++*n);
+}
+
+static fdl_tensor *changes_path(fdl_module *m, fdl_list batch, void *ctx)
+{
+    int *n = ctx;
+    fdl_tensor *l = loss_of(m, batch, NULL);
+    return ++*n % 2 ? l : fdl_mul(fdl_relu(l), 1);
+}
+
+static void reasons(void **state)
+{
+    (void)state;
+    need_gpu();
+    static const struct {
+        fdl_loss_fn loss;
+        const char *words[2];
+    } cases[] = {{reads, {"aten::_local_scalar_dense", "on the host"}},
+                 {depends_on_data, {"aten::nonzero", "depends on the data"}},
+                 {takes_from_the_host, {"aten::copy_", "of the host to the device"}},
+                 {counts, {"aten::mul", "other arguments"}},
+                 {changes_path, {"aten::relu", "in the next"}}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        FDL_SCOPE;
+        int n = 0;
+        job j = job_new(tower(false), adam, cases[i].loss, (fdl_trainer_opts){.ctx = &n});
+        for (int t = 0; t < 8; t++)
+            check_ok(step_with(j.tr, t, 8, GPU));
+        expect_plan(j.tr, "not captured");
+        for (int k = 0; k < 2; k++)
+            expect_plan(j.tr, cases[i].words[k]);
+        assert_int_equal(fdl_trainer_steps(j.tr), 8);
+        job_free(&j);
+
+        n = 0;
+        j = job_new(tower(false), adam, cases[i].loss,
+                    (fdl_trainer_opts){.ctx = &n, .capture = FDL_CAPTURE_REQUIRE});
+        fdl_status status = FDL_OK;
+        for (int t = 0; t < 8 && status == FDL_OK; t++)
+            status = step_with(j.tr, t, 8, GPU);
+        assert_int_equal(status, FDL_E_STATE);
+        check_error(FDL_E_STATE, "can't be captured", cases[i].words[0]);
+        job_free(&j);
+    }
+}
+
+static fdl_tensor *factor(fdl_module *m, fdl_list batch, void *ctx)
+{
+    return fdl_mul(loss_of(m, batch, NULL), *(double *)ctx);
+}
+
+static void late_host_numbers_are_found(void **state)
+{
+    (void)state;
+    need_gpu();
+    FDL_SCOPE;
+    double f = 1;
+    job j = job_new(tower(false), momentum, factor, (fdl_trainer_opts){.ctx = &f});
+    for (int t = 0; t < 8; t++)
+        check_ok(step_with(j.tr, t, 8, GPU));
+    expect_plan(j.tr, "captured");
+    f = 0.5;
+    for (int t = 0; t < 12; t++)
+        check_ok(step_with(j.tr, t, 8, GPU));
+    expect_plan(j.tr, "not captured");
+    expect_plan(j.tr, "aten::mul");
+    job_free(&j);
+}
+
+static fdl_tensor *device_factor(fdl_module *m, fdl_list batch, void *ctx)
+{
+    return fdl_mul(loss_of(m, batch, NULL), fdl_step_tensor(ctx));
+}
+
+static void step_values_reach_replays(void **state)
+{
+    (void)state;
+    need_gpu();
+    FDL_SCOPE;
+    check_ok(fdl_set_default_device(GPU));
+    fdl_step_value *v = fdl_step_value_new(1);
+    check_ok(fdl_set_default_device(FDL_CPU));
+    check_some(v);
+    job j = job_new(tower(false), momentum, device_factor,
+                    (fdl_trainer_opts){.ctx = v, .capture = FDL_CAPTURE_REQUIRE});
+    check_ok(fdl_optim_set_lr(j.opt, 0));
+    check_ok(fdl_eval(j.model));
+    for (int t = 0; t < 6; t++)
+        check_ok(step_with(j.tr, 0, 8, GPU));
+    double one = loss_after(j.tr, 0, 8);
+    check_ok(fdl_step_value_set(v, 3));
+    double three = loss_after(j.tr, 0, 8);
+    expect_plan(j.tr, "captured");
+    assert_true(fabs(three - 3 * one) < 1e-5 * one);
+    job_free(&j);
+    fdl_step_value_free(v);
+}
+
+/* ---- memory ------------------------------------------------------------------------------------------------ */
+
+static void memory_stays_flat(void **state)
+{
+    (void)state;
+    need_gpu();
+    FDL_SCOPE;
+    int64_t live = fdl_live_tensors(), allocated, start;
+    check_ok(fdl_cuda_memory_allocated(0, &start));
+    job j = job_new(tower(true), adam, loss_of, (fdl_trainer_opts){.clip_norm = 1});
+    for (int t = 0; t < 20; t++)
+        check_ok(step_with(j.tr, t, 8, GPU));
+    int64_t handles = fdl_live_tensors(), bytes, reserved, after;
+    check_ok(fdl_cuda_memory_allocated(0, &bytes));
+    check_ok(fdl_cuda_memory_reserved(0, &reserved));
+    for (int t = 0; t < 2000; t++)
+        check_ok(step_with(j.tr, t, 8, GPU));
+    assert_int_equal(fdl_live_tensors(), handles);
+    check_ok(fdl_cuda_memory_allocated(0, &allocated));
+    check_ok(fdl_cuda_memory_reserved(0, &after));
+    assert_true(allocated <= bytes + 4096);
+    assert_int_equal(after, reserved);
+    expect_plan(j.tr, "captured");
+    job_free(&j);
+    assert_int_equal(fdl_live_tensors(), live);
+    check_ok(fdl_cuda_memory_allocated(0, &allocated));
+    assert_true(allocated <= start + (8 << 20)); /* cuBLAS keeps a workspace */
+}
+
+/* A limit on memory that leaves nothing for the capture's pool. */
+static void no_memory_for_the_capture(void **state)
+{
+    (void)state;
+    need_gpu();
+    FDL_SCOPE;
+    check_ok(fdl_cuda_empty_cache());
+    job j = job_new(tower(false), adam, loss_of, (fdl_trainer_opts){0});
+    for (int t = 0; t < 3; t++)
+        check_ok(step_with(j.tr, t, 8, GPU));
+    int64_t reserved, used, total;
+    check_ok(fdl_cuda_memory_reserved(0, &reserved));
+    check_ok(fdl_cuda_mem_info(0, &used, &total));
+    check_ok(fdl_cuda_set_memory_fraction(0, (double)reserved / (double)total));
+    fdl_status status = step_with(j.tr, 3, 8, GPU);
+    check_ok(fdl_cuda_set_memory_fraction(0, 1));
+    check_ok(status);
+    expect_plan(j.tr, "not captured");
+    expect_plan(j.tr, "memory");
+    assert_true(isfinite(loss_after(j.tr, 4, 8)));
+    job_free(&j);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(captured_is_eager),
+        cmocka_unit_test(averages),
+        cmocka_unit_test(dropout_draws_anew),
+        cmocka_unit_test(changes_are_never_missed),
+        cmocka_unit_test(shapes_have_plans_of_their_own),
+        cmocka_unit_test(reasons),
+        cmocka_unit_test(late_host_numbers_are_found),
+        cmocka_unit_test(step_values_reach_replays),
+        cmocka_unit_test(memory_stays_flat),
+        cmocka_unit_test(no_memory_for_the_capture),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
