@@ -17,7 +17,7 @@
 #include "models/models.h"
 #include "twin.h"
 
-enum { MAX_ROUNDS = 101, WARMUP = 12 };
+enum { MAX_ROUNDS = 101, WARMUP = 130 /* the trainer looks again after 10 and 100 replays */ };
 
 static const bench_model *const models[] = {
 #define MODEL(name) &bench_##name,

@@ -251,17 +251,13 @@ void begin(fdl_cuda_graph *g, const begin_with &o)
         g->graph->capture_begin(g->pool, o.mode);
     } catch (...) {
         leave(*g->before, o.stream);
-        bool forgotten = true;
         try {
             c10::cuda::CUDACachingAllocator::endAllocateToPool(o.device.index(), g->pool);
-            forgotten = false;
             c10::cuda::CUDACachingAllocator::releasePool(o.device.index(), g->pool);
-            forgotten = true;
         } catch (...) { /* it hadn't come that far */
         }
-        if (!forgotten)
-            (void)g->graph.release();
-        g->graph.reset();
+        /* Its destructor throws when capture_begin failed half-way, as it does without memory: better never freed. */
+        (void)g->graph.release();
         g->pool = {0, 0};
         throw;
     }

@@ -57,10 +57,11 @@ fdl_status fdl_trainer_loss(fdl_trainer *tr, double *loss)
     if (m->any && m->last_on_host) {
         *loss = m->last;
     } else if (m->any) {
-        double pack[2], sum;
+        float pack[2]; /* as they are: nothing is launched to convert them */
+        double sum;
         int64_t left_out;
-        FDL_TRY(fdl_to_f64(m->pack, pack, 2));
-        *loss = m->dtype == FDL_FLOAT64 ? fdl_item(m->loss) : pack[0];
+        FDL_TRY(fdl_to_f32(m->pack, pack, 2));
+        *loss = m->dtype == FDL_FLOAT64 ? fdl_item(m->loss) : (double)pack[0];
         if (pack[1] != 0 && tr->o.on_nonfinite == FDL_NONFINITE_STOP && !tr->bad_step)
             FDL_TRY(read_total(tr, &sum, &left_out));
     }
