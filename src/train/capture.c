@@ -537,9 +537,35 @@ static fdl_status check(fdl_trainer *tr, trainer_plan *p, fdl_device device, boo
     return FDL_OK;
 }
 
+/* Drops the gradients of the step before. A gradient that is left is of a parameter that the optimizer doesn't have, and
+ * would grow with the check's steps: its name goes to `name`. */
+static fdl_status drop_grads(const fdl_trainer *tr, char *name, size_t size)
+{
+    FDL_SCOPE;
+    FDL_TRY(fdl_optim_zero_grad(tr->opt));
+    fdl_params *params = fdl_parameters(tr->model);
+    if (!params)
+        return fdl_error_pending();
+    name[0] = 0;
+    for (int i = 0; i < fdl_params_count(params) && !name[0]; i++)
+        if (fdl_grad(fdl_param_tensor(fdl_params_at(params, i))))
+            snprintf(name, size, "%s", fdl_params_name(params, i));
+    return FDL_OK;
+}
+
 /* Captures the plan and makes the step. */
 static fdl_status capture(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
 {
+    char left[256];
+    FDL_TRY(drop_grads(tr, left, sizeof left));
+    if (left[0]) {
+        FDL_TRY(give_up(
+            tr, p,
+            "parameter \"%s\" gathers gradients over the steps: the optimizer doesn't have it; freeze it or "
+            "add it",
+            left));
+        return eager(tr, batch);
+    }
     fdl_device device = fdl_device_of(tr->probe);
     int64_t before = 0, after = 0;
     FDL_TRY(fdl_cuda_memory_reserved(device.index, &before));

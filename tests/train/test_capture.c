@@ -460,6 +460,26 @@ static void reasons(void **state)
     }
 }
 
+/* A parameter that no optimizer has gathers gradients over the steps, as in a loop by hand: a replay would not. */
+static void parameters_without_an_optimizer(void **state)
+{
+    (void)state;
+    need_gpu();
+    FDL_SCOPE;
+    fdl_module *m = tower(false);
+    check_some(m);
+    check_ok(fdl_module_to(m, GPU));
+    fdl_optim *opt = fdl_optim_adam(fdl_parameters(m, .match = "linear_1/*"));
+    fdl_trainer *tr = fdl_trainer_new(m, opt, loss_of);
+    check_some(tr);
+    for (int t = 0; t < 6; t++)
+        check_ok(step_with(tr, t, 8, GPU));
+    expect_plan(tr, "gathers gradients");
+    fdl_trainer_free(tr);
+    fdl_optim_free(opt);
+    check_ok(fdl_module_free(m));
+}
+
 static fdl_tensor *factor(fdl_module *m, fdl_list batch, void *ctx)
 {
     return fdl_mul(loss_of(m, batch, NULL), *(double *)ctx);
@@ -573,6 +593,7 @@ int main(void)
         cmocka_unit_test(changes_are_never_missed),
         cmocka_unit_test(shapes_have_plans_of_their_own),
         cmocka_unit_test(reasons),
+        cmocka_unit_test(parameters_without_an_optimizer),
         cmocka_unit_test(late_host_numbers_are_found),
         cmocka_unit_test(step_values_reach_replays),
         cmocka_unit_test(memory_stays_flat),
