@@ -117,7 +117,7 @@ FDL_API fdl_list fdl_split_sizes(fdl_tensor *x, fdl_ints sizes, int dim);
 /* torch.unbind: a view for each index of dim, without dim. */
 FDL_API fdl_list fdl_unbind(fdl_tensor *x, int dim);
 /* torch.tensor_split: n pieces, the first ones longer by 1 where the extent doesn't divide (dim 0 and 1: numpy's vsplit and
- * hsplit); tensor_split_at: cut before each of these places. Views. */
+ * hsplit), 2^24 at most (FDL_E_ARG); tensor_split_at: cut before each of these places. Views. */
 FDL_API fdl_list fdl_tensor_split(fdl_tensor *x, int64_t n, int dim);
 FDL_API fdl_list fdl_tensor_split_at(fdl_tensor *x, fdl_ints places, int dim);
 /* torch.dsplit: [m, k, d] -> n times [m, k, d / n], equal pieces along dim 2 (torch.hsplit, torch.vsplit: fdl_chunk along 1 and 0). */

@@ -50,6 +50,19 @@
 
 using namespace flodl;
 
+namespace
+{
+
+/* A number of pieces that may be larger than there are elements: libtorch makes a list of that many. */
+int64_t pieces(int64_t n)
+{
+    if (n > 1 << 24)
+        fail(FDL_E_ARG, "%lld pieces; %d are the most", (long long)n, 1 << 24);
+    return n;
+}
+
+} // namespace
+
 /* ---- another shape over the same elements ---- */
 
 fdl_tensor *fdl_reshape(fdl_tensor *x, fdl_shape shape)
@@ -367,7 +380,7 @@ fdl_tensor *fdl_column_stack(fdl_list list)
 
 fdl_list fdl_tensor_split(fdl_tensor *x, int64_t n, int dim)
 {
-    return OP((x), at::tensor_split(x->t, n, (int64_t)dim));
+    return OP((x), at::tensor_split(x->t, pieces(n), (int64_t)dim));
 }
 
 fdl_list fdl_tensor_split_at(fdl_tensor *x, fdl_ints places, int dim)
@@ -377,7 +390,7 @@ fdl_list fdl_tensor_split_at(fdl_tensor *x, fdl_ints places, int dim)
 
 fdl_list fdl_dsplit(fdl_tensor *x, int64_t n)
 {
-    return OP((x), at::dsplit(x->t, n));
+    return OP((x), at::dsplit(x->t, pieces(n)));
 }
 
 fdl_tensor *fdl_cartesian_prod(fdl_list list)

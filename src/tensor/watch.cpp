@@ -8,6 +8,8 @@
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <string>
+#include <unordered_set>
 
 using namespace flodl;
 
@@ -25,6 +27,7 @@ struct noted {
 struct fdl_watch {
     std::mutex lock; /* backward runs on threads of its own */
     std::vector<noted> ops;
+    std::unordered_set<std::string> names; /* libtorch's own may be gone when the operation is */
     at::CallbackHandle callback = 0;
     bool running = false, broken = false;
 };
@@ -156,9 +159,9 @@ std::unique_ptr<at::ObserverContext> note(const at::RecordFunction &fn)
             h.add((uint64_t)(unsigned char)*c);
         for (const c10::IValue &v : fn.inputs())
             h.add(v);
-        noted one = {name, h.value(), obstacle(name, fn.inputs())};
+        const char *why = obstacle(name, fn.inputs());
         std::lock_guard<std::mutex> hold(w->lock);
-        w->ops.push_back(one);
+        w->ops.push_back({w->names.emplace(name).first->c_str(), h.value(), why});
     } catch (...) { /* memory: the watch can say nothing any more */
         w->broken = true;
     }

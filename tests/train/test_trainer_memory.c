@@ -86,7 +86,11 @@ static void ten_thousand_steps_leave_nothing(void **state)
     assert_int_equal(fdl_live_tensors(), live);
     assert_int_equal(device_bytes(false), allocated);
     assert_int_equal(device_bytes(true), reserved);
+#ifndef NO_MEMORY_SKIPPED
     assert_true(resident_pages() - pages < 512);
+#else
+    (void)pages; /* sanitizers keep hold of what was freed */
+#endif
     double mean;
     check_ok(fdl_trainer_mean_loss(tr, &mean));
     assert_true(mean > 0 && mean < 10);
