@@ -75,8 +75,8 @@ FDL_API fdl_status fdl_amp_scaler_load(fdl_amp_scaler *s, const fdl_amp_scaler_s
 /* What it keeps on the device, scale (0-d float32) and tracker (0-d int32); the list is the current scope's, the tensors
  * are borrowed. Empty before the first fdl_amp_scale, and when disabled. */
 FDL_API fdl_list fdl_amp_scaler_tensors(const fdl_amp_scaler *s);
-/* Advances whenever a step that was recorded before (a CUDA graph) is out of date: another state was loaded, or the
- * tensors were made anew. 0 on NULL. */
+/* Advances whenever a step that was recorded before (a CUDA graph) is out of date: another state was
+ * loaded. 0 on NULL. */
 FDL_API uint64_t fdl_amp_scaler_generation(const fdl_amp_scaler *s);
 
 FDL_END_DECLS

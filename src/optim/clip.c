@@ -146,29 +146,13 @@ fdl_status fdl_clip_grad_value_opt(const fdl_params *params, double value, const
     return clip_value(function, gradients(params, function), value, opts ? opts->total : NULL);
 }
 
-/* The gradients of an optimizer's parameters, in their order (scope). */
-static fdl_list gradients_of(const fdl_optim *o)
-{
-    int n = 0;
-    for (int g = 0; g < o->n_groups; g++)
-        n += o->groups[g].n;
-    fdl_list grads = {0, fdl_scope_alloc(sizeof *grads.at * (size_t)(n ? n : 1))};
-    for (int g = 0; grads.at && g < o->n_groups; g++)
-        for (int i = 0; i < o->groups[g].n; i++) {
-            fdl_tensor *grad = fdl_grad(o->groups[g].slots[i].param);
-            if (grad)
-                grads.at[grads.n++] = grad;
-        }
-    return grads;
-}
-
 fdl_status fdl_optim_clip_norm(fdl_optim *o, double max)
 {
     if (!o)
         return fdl_null_operand(__func__, "o");
     FDL_SCOPE;
     FDL_NO_GRAD;
-    return clip_norm(__func__, gradients_of(o), max, 2, NULL);
+    return clip_norm(__func__, optim_gradients(o, NULL), max, 2, NULL);
 }
 
 fdl_status fdl_optim_clip_value(fdl_optim *o, double value)
@@ -177,7 +161,7 @@ fdl_status fdl_optim_clip_value(fdl_optim *o, double value)
         return fdl_null_operand(__func__, "o");
     FDL_SCOPE;
     FDL_NO_GRAD;
-    return clip_value(__func__, gradients_of(o), value, NULL);
+    return clip_value(__func__, optim_gradients(o, NULL), value, NULL);
 }
 
 fdl_status fdl_grad_norm_opt(const fdl_params *params, double *norm, const fdl_clip_opts *opts)

@@ -311,6 +311,28 @@ fdl_status optim_schedule_momentum(fdl_optim *o, double v)
     return FDL_OK;
 }
 
+fdl_list optim_gradients(const fdl_optim *o, const char **half)
+{
+    int n = 0;
+    for (int g = 0; g < o->n_groups; g++)
+        n += o->groups[g].n;
+    fdl_list grads = {0, fdl_scope_alloc(sizeof *grads.at * (size_t)(n ? n : 1))};
+    const char *first = NULL;
+    for (int g = 0; grads.at && g < o->n_groups; g++)
+        for (int i = 0; i < o->groups[g].n; i++) {
+            const optim_slot *s = &o->groups[g].slots[i];
+            fdl_tensor *grad = fdl_grad(s->param);
+            if (!grad)
+                continue;
+            if (half && !first && fdl_dtype_of(grad) == FDL_FLOAT16)
+                first = s->name;
+            grads.at[grads.n++] = grad;
+        }
+    if (half)
+        *half = first;
+    return grads;
+}
+
 /* ---- looking inside ------------------------------------------------------------------------------------ */
 
 const char *fdl_optim_kind(const fdl_optim *o)

@@ -111,6 +111,9 @@ optim_group *optim_group_at(const fdl_optim *o, int g, const char *function);
 fdl_status optim_write_scalars(const optim_kind *kind, optim_group *g);
 /* What a schedule does with momentum or beta1: every group's, and from now on through the device. */
 fdl_status optim_schedule_momentum(fdl_optim *o, double v);
+/* The gradients of its parameters, in their order (scope). half: NULL, or gets the name of the first parameter whose
+ * gradient is float16, or NULL. */
+fdl_list optim_gradients(const fdl_optim *o, const char **half);
 
 /* A number for an option whose 0 would mean its default. */
 static inline double optim_exactly(double v)

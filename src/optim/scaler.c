@@ -29,7 +29,6 @@ struct fdl_amp_scaler {
     fdl_tensor *scale, *counter; /* kept, 0-d float32 and int32 on the first loss's device; NULL before */
     entry *entries;
     int n_entries;
-    bool once_made;
     uint64_t generation;
 };
 
@@ -91,8 +90,6 @@ void fdl_amp_scaler_free(fdl_amp_scaler *s)
 static fdl_status make_tensors(fdl_amp_scaler *s, fdl_device device)
 {
     FDL_SCOPE;
-    s->generation += s->once_made;
-    s->once_made = true;
     s->scale = fdl_keep(fdl_scalar(s->o.init_scale, .dtype = FDL_FLOAT32, .device = device));
     s->counter = fdl_keep(fdl_scalar((double)s->tracker, .dtype = FDL_INT32, .device = device));
     if (s->scale && s->counter)
@@ -154,25 +151,15 @@ fdl_tensor *fdl_amp_scale(fdl_amp_scaler *s, fdl_tensor *loss)
 /* The optimizer's gradients (scope), none of them float16 unless that is allowed. */
 static fdl_status gradients(const fdl_amp_scaler *s, const fdl_optim *o, fdl_list *grads)
 {
-    int n = 0;
-    for (int g = 0; g < o->n_groups; g++)
-        n += o->groups[g].n;
-    *grads = (fdl_list){0, fdl_scope_alloc(sizeof *grads->at * (size_t)(n ? n : 1))};
+    const char *half;
+    *grads = optim_gradients(o, &half);
     if (!grads->at)
         return fdl_error_pending();
-    for (int g = 0; g < o->n_groups; g++)
-        for (int i = 0; i < o->groups[g].n; i++) {
-            fdl_tensor *grad = fdl_grad(o->groups[g].slots[i].param);
-            if (!grad)
-                continue;
-            if (fdl_dtype_of(grad) == FDL_FLOAT16 && !s->o.allow_half)
-                return fdl_fail(
-                    FDL_E_DTYPE,
-                    "unscaling float16 gradients (parameter \"%s\"): keep parameters in float32 and use "
-                    "autocast, or set .allow_half",
-                    o->groups[g].slots[i].name);
-            grads->at[grads->n++] = grad;
-        }
+    if (half && !s->o.allow_half)
+        return fdl_fail(FDL_E_DTYPE,
+                        "unscaling float16 gradients (parameter \"%s\"): keep parameters in float32 and use "
+                        "autocast, or set .allow_half",
+                        half);
     return FDL_OK;
 }
 
@@ -337,7 +324,7 @@ fdl_status fdl_amp_scaler_load(fdl_amp_scaler *s, const fdl_amp_scaler_state *st
         FDL_TRY(fdl_fill_(s->scale, state->scale));
         FDL_TRY(fdl_fill_(s->counter, (double)state->tracker));
     }
-    s->generation++; /* the numbers are part of a recorded step */
+    s->generation++; /* a recorded step has the numbers in it */
     s->o.init_scale = state->scale;
     s->o.growth = state->growth;
     s->o.backoff = state->backoff;

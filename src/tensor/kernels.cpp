@@ -55,43 +55,42 @@ fdl_status fdl_k_fused_adam_opt_(fdl_list params, fdl_list grads, fdl_list exp_a
     static const fdl_k_adam_opts none = {};
     const fdl_k_adam_opts &o = opts ? *opts : none;
     fdl_list max_exp_avg_sqs = optional(o.max_exp_avg_sqs);
-    return OP_DO((params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, lr, opt(o.grad_scale),
-                  opt(o.found_inf)),
-                 {
-                     same_length(params, grads, "gradients");
-                     same_length(params, exp_avgs, "exp_avgs");
-                     same_length(params, exp_avg_sqs, "exp_avg_sqs");
-                     same_length(params, steps, "steps");
-                     if (o.amsgrad)
-                         same_length(params, max_exp_avg_sqs, "max_exp_avg_sqs");
-                     one_element(lr, "lr");
-                     if (!params.n)
-                         return;
-                     alike(params, params, "params");
-                     alike(params, grads, "grads");
-                     alike(params, exp_avgs, "exp_avgs");
-                     alike(params, exp_avg_sqs, "exp_avg_sqs");
-                     alike(params, max_exp_avg_sqs, "max_exp_avg_sqs");
-                     for (int i = 0; i < steps.n; i++)
-                         if (steps.at[i]->t.numel() != 1 || steps.at[i]->t.scalar_type() != at::kFloat)
-                             fail(FDL_E_ARG, "steps[%d] is not one float32", i);
-                     double beta1 = fdl_opt_double(o.beta1, 0.9), beta2 = fdl_opt_double(o.beta2, 0.999);
-                     double eps = fdl_opt_double(o.eps, 1e-8), decay = fdl_opt_double(o.weight_decay, 0);
-                     auto kernel = [&](auto &&fused) {
-                         fused(tensors(params), tensors(grads), tensors(exp_avgs), tensors(exp_avg_sqs),
-                               tensors(max_exp_avg_sqs), tensors(steps));
-                     };
-                     if (o.decoupled)
-                         kernel([&](auto &&...lists) {
-                             at::_fused_adamw_(lists..., lr->t, beta1, beta2, decay, eps, o.amsgrad,
-                                               o.maximize, maybe(o.grad_scale), maybe(o.found_inf));
-                         });
-                     else
-                         kernel([&](auto &&...lists) {
-                             at::_fused_adam_(lists..., lr->t, beta1, beta2, decay, eps, o.amsgrad,
-                                              o.maximize, maybe(o.grad_scale), maybe(o.found_inf));
-                         });
-                 });
+    option grad_scale = opt(o.grad_scale), found_inf = opt(o.found_inf);
+    return OP_DO((params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, lr, grad_scale, found_inf), {
+        same_length(params, grads, "gradients");
+        same_length(params, exp_avgs, "exp_avgs");
+        same_length(params, exp_avg_sqs, "exp_avg_sqs");
+        same_length(params, steps, "steps");
+        if (o.amsgrad)
+            same_length(params, max_exp_avg_sqs, "max_exp_avg_sqs");
+        one_element(lr, "lr");
+        if (!params.n)
+            return;
+        alike(params, params, "params");
+        alike(params, grads, "grads");
+        alike(params, exp_avgs, "exp_avgs");
+        alike(params, exp_avg_sqs, "exp_avg_sqs");
+        alike(params, max_exp_avg_sqs, "max_exp_avg_sqs");
+        for (int i = 0; i < steps.n; i++)
+            if (steps.at[i]->t.numel() != 1 || steps.at[i]->t.scalar_type() != at::kFloat)
+                fail(FDL_E_ARG, "steps[%d] is not one float32", i);
+        double beta1 = fdl_opt_double(o.beta1, 0.9), beta2 = fdl_opt_double(o.beta2, 0.999);
+        double eps = fdl_opt_double(o.eps, 1e-8), decay = fdl_opt_double(o.weight_decay, 0);
+        auto kernel = [&](auto &&fused) {
+            fused(tensors(params), tensors(grads), tensors(exp_avgs), tensors(exp_avg_sqs),
+                  tensors(max_exp_avg_sqs), tensors(steps));
+        };
+        if (o.decoupled)
+            kernel([&](auto &&...lists) {
+                at::_fused_adamw_(lists..., lr->t, beta1, beta2, decay, eps, o.amsgrad, o.maximize,
+                                  maybe(o.grad_scale), maybe(o.found_inf));
+            });
+        else
+            kernel([&](auto &&...lists) {
+                at::_fused_adam_(lists..., lr->t, beta1, beta2, decay, eps, o.amsgrad, o.maximize,
+                                 maybe(o.grad_scale), maybe(o.found_inf));
+            });
+    });
 }
 
 fdl_status fdl_k_fused_sgd_opt_(fdl_list params, fdl_list grads, fdl_list momentum_buffers, fdl_tensor *lr,
@@ -100,7 +99,8 @@ fdl_status fdl_k_fused_sgd_opt_(fdl_list params, fdl_list grads, fdl_list moment
     static const fdl_k_sgd_opts none = {};
     const fdl_k_sgd_opts &o = opts ? *opts : none;
     momentum_buffers = optional(momentum_buffers);
-    return OP_DO((params, grads, momentum_buffers, lr, opt(o.grad_scale), opt(o.found_inf)), {
+    option grad_scale = opt(o.grad_scale), found_inf = opt(o.found_inf);
+    return OP_DO((params, grads, momentum_buffers, lr, grad_scale, found_inf), {
         same_length(params, grads, "gradients");
         double momentum = fdl_opt_double(o.momentum, 0);
         if (momentum != 0)

@@ -3,7 +3,7 @@
  * A plan is watched for some steps, which run as ever while their operations are noted; captured, when two steps in a row
  * ran the same operations and none that a graph can't hold; checked, by running the step both ways from one state; and then
  * replayed. Whatever stands in the way makes it eager for good, with the reason. What a recorded step depends on beside its
- * batch is in the key (trainer_key), so that a change of it leads to another plan and never to a stale one. */
+ * batch is in the key (key_of), so that a change of it leads to another plan and never to a stale one. */
 #include "flodl/arithmetic.h"
 #include "flodl/compare.h"
 #include "flodl/cuda.h"
@@ -201,12 +201,15 @@ FDL_PRINTF(3, 4) static fdl_status give_up(fdl_trainer *tr, trainer_plan *p, con
 
 /* ---- watching ------------------------------------------------------------------------------------------ */
 
-static fdl_status eager(fdl_trainer *tr, fdl_list batch)
+/* A captured step is the whole of its group. */
+static const trainer_part whole = {.first = true, .last = true};
+
+static fdl_status eager(fdl_trainer *tr, fdl_list batch, trainer_part part)
 {
     FDL_SCOPE;
     fdl_list here;
     FDL_TRY(trainer_place(tr, batch, &here));
-    return trainer_run_eager(tr, here, (trainer_part){true, true});
+    return trainer_run_eager(tr, here, part);
 }
 
 /* A step that is noted. *watch is NULL, without an error, when another trainer watches at the moment. */
@@ -218,7 +221,7 @@ static fdl_status watched_step(fdl_trainer *tr, fdl_list batch, fdl_watch **watc
     *watch = fdl_watch_start();
     if (!*watch)
         fdl_clear_error();
-    fdl_status status = trainer_run_eager(tr, here, (trainer_part){true, true});
+    fdl_status status = trainer_run_eager(tr, here, whole);
     if (*watch && fdl_watch_stop(*watch) != FDL_OK && status == FDL_OK)
         status = fdl_error_pending();
     return status;
@@ -462,7 +465,7 @@ static fdl_status record(fdl_trainer *tr, trainer_plan *p, fdl_device device)
     FDL_TRY(
         fdl_cuda_graph_begin(p->graph, .pool = tr->pool, .mode = FDL_CAPTURE_THREAD_LOCAL, .device = device));
     trainer_meter host = tr->meter;
-    fdl_status status = trainer_run_eager(tr, (fdl_list){p->n, p->input}, (trainer_part){true, true});
+    fdl_status status = trainer_run_eager(tr, (fdl_list){p->n, p->input}, whole);
     tr->meter = host; /* no loss was taken */
     if (status == FDL_OK)
         status = hold_grads(tr, p);
@@ -484,7 +487,7 @@ static fdl_status replay(fdl_trainer *tr, trainer_plan *p)
 /* One eager step on the plan's inputs, and what came of it. *noted: whether that could be kept. */
 static fdl_status eager_outcome(fdl_trainer *tr, trainer_plan *p, const state *s, outcome *o, bool *noted)
 {
-    FDL_TRY(trainer_run_eager(tr, (fdl_list){p->n, p->input}, (trainer_part){true, true}));
+    FDL_TRY(trainer_run_eager(tr, (fdl_list){p->n, p->input}, whole));
     if (*noted)
         *noted = note_outcome(s, p, false, o) == FDL_OK;
     return FDL_OK;
@@ -564,7 +567,7 @@ static fdl_status capture(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
             "parameter \"%s\" gathers gradients over the steps: the optimizer doesn't have it; freeze it or "
             "add it",
             left));
-        return eager(tr, batch);
+        return eager(tr, batch, whole);
     }
     fdl_device device = fdl_device_of(tr->probe);
     int64_t before = 0, after = 0;
@@ -578,7 +581,7 @@ static fdl_status capture(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
         fdl_clear_error();
         FDL_TRY(fdl_optim_zero_grad(tr->opt));
         FDL_TRY(give_up(tr, p, "%s", why));
-        return eager(tr, batch);
+        return eager(tr, batch, whole);
     }
     bool good;
     char why[REASON_SIZE];
@@ -643,12 +646,8 @@ fdl_status trainer_run(fdl_trainer *tr, fdl_list batch, trainer_part part)
                     fdl_device_of(tr->probe).type == FDL_DEVICE_TYPE_CUDA && !fdl_cuda_is_capturing();
     for (int i = 0; possible && i < batch.n; i++)
         possible = batch.at[i] && fdl_ndim(batch.at[i]) >= 0;
-    if (!possible) {
-        FDL_SCOPE;
-        fdl_list here;
-        FDL_TRY(trainer_place(tr, batch, &here));
-        return trainer_run_eager(tr, here, part);
-    }
+    if (!possible)
+        return eager(tr, batch, part);
     trainer_plan *p = plan_for(tr, batch);
     if (!p)
         return fdl_error_pending();
@@ -656,7 +655,7 @@ fdl_status trainer_run(fdl_trainer *tr, fdl_list batch, trainer_part part)
     case WATCH:
         return p->watched < WATCHED_STEPS ? watch(tr, p, batch) : capture(tr, p, batch);
     case EAGER:
-        return eager(tr, batch);
+        return eager(tr, batch, whole);
     case REPLAY:
         break;
     }

@@ -16,6 +16,7 @@ void trainer_meter_free(trainer_meter *m)
         fdl_free(*all[i]);
         *all[i] = NULL;
     }
+    m->generation += m->placed;
     m->placed = false;
 }
 
@@ -134,8 +135,6 @@ static fdl_status place(fdl_trainer *tr, fdl_device device, fdl_dtype dtype)
     m->device = device;
     m->dtype = dtype;
     m->placed = true;
-    m->generation += m->once_placed;
-    m->once_placed = true;
     return FDL_OK;
 }
 

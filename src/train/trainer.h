@@ -27,8 +27,7 @@ typedef struct trainer_meter {
     int64_t left_out;
     /* on the device; kept */
     bool placed;
-    bool once_placed;
-    uint64_t generation; /* advances when the tensors are made anew */
+    uint64_t generation; /* advances when the tensors go */
     fdl_device device;
     fdl_dtype dtype;   /* of `loss`: float64 for float64 losses, else float32 */
     fdl_tensor *pack;  /* [2] float32: the last loss; 1 once a loss was not finite (skip: within the group) */

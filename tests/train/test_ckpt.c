@@ -1,59 +1,15 @@
 /* Checkpoints: round trips, files of Python's safetensors in both directions, what a load refuses, damage of
  * every kind, and that nothing changes when a load or a save fails. */
-#include "check.h"
+#include "folder.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "flodl/ckpt.h"
 
 #define FIXTURE FLODL_SOURCE_DIR "/tests/fixtures/ckpt.safetensors"
-
-static char folder[64];
-
-static const char *path_of(const char *name)
-{
-    static char path[4][400];
-    static int at;
-    at = (at + 1) % 4;
-    snprintf(path[at], sizeof path[at], "%s/%s", folder, name);
-    return path[at];
-}
-
-static int files_in_folder(void)
-{
-    DIR *d = opendir(folder);
-    assert_non_null(d);
-    int n = 0;
-    for (struct dirent *e; (e = readdir(d));)
-        n += e->d_name[0] != '.';
-    closedir(d);
-    return n;
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/flodl-ckpt-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    DIR *d = opendir(folder);
-    if (!d)
-        return -1;
-    for (struct dirent *e; (e = readdir(d));)
-        if (e->d_name[0] != '.')
-            remove(path_of(e->d_name));
-    closedir(d);
-    return rmdir(folder);
-}
 
 /* ---- modules --------------------------------------------------------------------------------------- */
 
