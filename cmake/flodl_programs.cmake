@@ -18,12 +18,27 @@ foreach(source ${examples})
   flodl_add_program(${name} ${name} ${source} examples)
 endforeach()
 
+# What benchmarks share (benchmarks/parts). It records what a GPU does through CUPTI where that has its header; the library
+# itself is loaded at run time.
+find_path(FLODL_CUPTI_INCLUDE cupti.h HINTS ${FLODL_CUDA_INCLUDE} ${FLODL_CUDA_INCLUDE}/../extras/CUPTI/include
+  $ENV{CUDA_HOME}/include $ENV{CUDA_HOME}/extras/CUPTI/include /usr/local/cuda/include /usr/local/cuda/extras/CUPTI/include)
+file(GLOB parts CONFIGURE_DEPENDS benchmarks/parts/*.c)
+add_library(flodl_bench_parts STATIC ${parts})
+target_include_directories(flodl_bench_parts PUBLIC benchmarks/parts)
+target_compile_definitions(flodl_bench_parts PRIVATE FLODL_SOURCE_DIR="${CMAKE_CURRENT_SOURCE_DIR}")
+target_link_libraries(flodl_bench_parts PUBLIC flodl m ${CMAKE_DL_LIBS})
+if(FLODL_CUPTI_INCLUDE)
+  target_compile_definitions(flodl_bench_parts PRIVATE BENCH_CUPTI)
+  target_include_directories(flodl_bench_parts SYSTEM PRIVATE ${FLODL_CUPTI_INCLUDE})
+endif()
+
 # A benchmark also measures libtorch itself, so that both sides stand in one program: <name>.c beside <name>_torch.cpp.
 # The benchmark of whole steps has its models in files of their own.
 file(GLOB benchmarks CONFIGURE_DEPENDS benchmarks/*.c)
 foreach(source ${benchmarks})
   get_filename_component(name ${source} NAME_WE)
   flodl_add_program(bench_${name} ${name} ${source} benchmarks)
+  target_link_libraries(bench_${name} PRIVATE flodl_bench_parts)
   if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/benchmarks/${name}_torch.cpp)
     target_sources(bench_${name} PRIVATE benchmarks/${name}_torch.cpp)
     set_source_files_properties(benchmarks/${name}_torch.cpp PROPERTIES COMPILE_DEFINITIONS NDEBUG)
