@@ -54,6 +54,7 @@
 #include "flodl/process.h"
 #include "flodl/monitor.h"
 #include "flodl/trainer.h"
+#include "flodl/runner.h"
 
 /* Last: the macros that note the caller's place. */
 #include "flodl/where.h"

@@ -62,6 +62,9 @@ FDL_API fdl_status fdl_record_stream(fdl_tensor *x, fdl_stream *s);
 typedef struct fdl_cuda_event_opts {
     int opts_;
     bool timing; /* fdl_cuda_event_elapsed_ms works; costs a little */
+    bool
+        external; /* recorded inside a capture it marks a place of each replay, for the host and for other streams; without
+                    * it it orders streams within the capture only */
 } fdl_cuda_event_opts;
 /* torch.cuda.Event. Owned; of the device on which it is recorded first. No GPU: FDL_E_DEVICE. One thread at a time. */
 FDL_API fdl_event *fdl_cuda_event_new_opt(const fdl_cuda_event_opts *opts);

@@ -65,6 +65,15 @@ typedef enum fdl_trainer_capture {
     FDL_CAPTURE_REQUIRE /* where it doesn't, the step that finds out is made, and gives FDL_E_STATE with the reason */
 } fdl_trainer_capture;
 
+/* How the tensors of 2-d and 3-d convolutions lie in memory: shapes, names and checkpoints don't change with it. */
+typedef enum fdl_trainer_layout {
+    FDL_LAYOUT_AUTO =
+        0, /* on a GPU, where the model has such parameters: steps are timed both ways, once, and channels-last
+                          * stays if it gains over 3 % and computes the same */
+    FDL_LAYOUT_KEEP,         /* as it is */
+    FDL_LAYOUT_CHANNELS_LAST /* parameters, and batch tensors of 4 and 5 dims, on any device */
+} fdl_trainer_layout;
+
 typedef struct fdl_trainer_opts {
     int opts_;
     void *ctx; /* handed to the loss function and to the callbacks */
@@ -79,6 +88,7 @@ typedef struct fdl_trainer_opts {
     fdl_ema *ema;           /* updated after each optimizer step; borrowed */
     fdl_nonfinite on_nonfinite;
     fdl_trainer_capture capture;
+    fdl_trainer_layout layout;
     int max_plans; /* kinds of steps that are kept captured, default 8: the least recently used leaves */
     fdl_status (*on_grads)(fdl_module *m,
                            void *ctx); /* after backward and unscaling, before clipping: part of the step */
@@ -108,13 +118,48 @@ FDL_API fdl_status fdl_trainer_step(fdl_trainer *tr, fdl_list batch);
 FDL_API fdl_status fdl_trainer_flush(fdl_trainer *tr);
 /* Optimizer steps so far, those that were left out too; -1 on NULL. */
 FDL_API int64_t fdl_trainer_steps(const fdl_trainer *tr);
-/* The last batch's loss; waits for the device. NaN when there was none. FDL_E_ARG with the number of the step (from 1)
+/* The last batch's loss; waits for the device, as far as that loss: of a captured step the backward and the update may be
+ * running still. NaN when there was none. FDL_E_ARG with the number of the step (from 1)
  * when a loss was not finite and .on_nonfinite is stop. */
 FDL_API fdl_status fdl_trainer_loss(fdl_trainer *tr, double *loss);
 /* The mean loss of all batches since the last call, in float64; one wait. NaN when there were none. Errors as above. */
 FDL_API fdl_status fdl_trainer_mean_loss(fdl_trainer *tr, double *loss);
 /* Writes in words what a step runs and why. */
 FDL_API fdl_status fdl_trainer_plan(fdl_trainer *tr, FILE *file);
+
+/* ---- one step, recorded when you say so --------------------------------------------------------------- */
+
+/* For loops of another shape than the trainer's: two optimizers by turns, several models.
+ *
+ *     fdl_step_graph *d = fdl_train_capture(critic, opt_d, loss_d, FDL_LIST(x, z), .ctx = &both);
+ *     fdl_step_graph *g = fdl_train_capture(artist, opt_g, loss_g, FDL_LIST(z), .ctx = &both);
+ *     for (...) {
+ *         FDL_CHECK(fdl_step_graph_run(d, FDL_LIST(next_x, next_z), NULL));
+ *         FDL_CHECK(fdl_step_graph_run(g, FDL_LIST(next_z), &loss));
+ *     }
+ */
+typedef struct fdl_step_graph fdl_step_graph;
+typedef struct fdl_train_capture_opts {
+    int opts_;
+    void *ctx;      /* handed to the loss function */
+    int64_t warmup; /* eager steps before the capture: 3, and no fewer: they are compared */
+    bool
+        keep_warmup; /* they count as steps; otherwise model, optimizer, scaler and random numbers are as before */
+    fdl_amp_scaler *scaler; /* borrowed */
+    double clip_norm;
+    fdl_dtype autocast;
+} fdl_train_capture_opts;
+/* Records gradients' reset, loss, backward, clipping and update as one CUDA graph, for batches that look like this one, and
+ * checks it against an eager step. The rate of the optimizer may change between runs, and what the loss function reads from
+ * tensors; nothing else. Owned: fdl_step_graph_free; model and optimizer must outlive it. On the CPU: FDL_E_DEVICE; where the
+ * step can't be recorded: FDL_E_STATE with the reason. */
+FDL_API fdl_step_graph *fdl_train_capture_opt(fdl_module *model, fdl_optim *opt, fdl_loss_fn loss,
+                                              fdl_list batch, const fdl_train_capture_opts *opts);
+/* One step on that batch. *loss, unless NULL, gets its loss, for which it waits. A batch that looks otherwise: FDL_E_SHAPE;
+ * a model or an optimizer that was changed since (frozen, moved, in another mode): FDL_E_STATE; nothing ran. */
+FDL_API fdl_status fdl_step_graph_run(fdl_step_graph *g, fdl_list batch, double *loss);
+/* NULL: nothing. */
+FDL_API void fdl_step_graph_free(fdl_step_graph *g);
 
 /* ---- a number that changes from step to step --------------------------------------------------------- */
 
@@ -189,6 +234,9 @@ FDL_END_DECLS
 #define fdl_trainer_new(model, opt, ...) fdl_trainer_new_(model, opt, __VA_ARGS__, .opts_ = 0)
 #define fdl_trainer_new_(model, opt, loss, ...) \
     fdl_trainer_new_opt(model, opt, loss, &(fdl_trainer_opts){__VA_ARGS__})
+#define fdl_train_capture(model, opt, loss, ...) fdl_train_capture_(model, opt, loss, __VA_ARGS__, .opts_ = 0)
+#define fdl_train_capture_(model, opt, loss, batch, ...) \
+    fdl_train_capture_opt(model, opt, loss, batch, &(fdl_train_capture_opts){__VA_ARGS__})
 #define fdl_trainer_fit(tr, ...) fdl_trainer_fit_(tr, __VA_ARGS__, .opts_ = 0)
 #define fdl_trainer_fit_(tr, data, ...) fdl_trainer_fit_opt(tr, data, &(fdl_trainer_fit_opts){__VA_ARGS__})
 #define fdl_trainer_fit_from(tr, ...) fdl_trainer_fit_from_(tr, __VA_ARGS__, .opts_ = 0)

@@ -3,6 +3,7 @@
 #define FLODL_TENSOR_CUDA_H
 
 #include <c10/core/Device.h>
+#include <c10/core/Event.h>
 
 #include <string>
 
@@ -23,6 +24,9 @@ at::Device gpu(int i);
 at::Device gpu(fdl_device d);
 /* For what only CUDA's own headers have, in a build without them: always FDL_E_DEVICE. */
 [[noreturn]] void without_cuda(int i);
+
+/* Where s captures: the event, which was recorded there, marks that place of each replay instead (cuda_graph.cpp). */
+void mark_replays(const c10::Event &e, const c10::Stream &s);
 
 /* An out-of-memory error of libtorch's CUDA allocator in flodl's words: what was asked, and the device's bytes (cuda_memory.cpp). */
 std::string oom_text(const std::string &why);

@@ -338,6 +338,14 @@ void warm_up(fdl_status (*body)(void *), void *ctx, int64_t times, at::Device d,
 
 } // namespace
 
+void flodl::mark_replays(const c10::Event &e, const c10::Stream &s)
+{
+    CUDAStream stream(s);
+    if (is_capturing(stream))
+        C10_CUDA_CHECK(cudaEventRecordWithFlags(static_cast<cudaEvent_t>(e.eventId()), stream.stream(),
+                                                cudaEventRecordExternal));
+}
+
 fdl_cuda_graph *fdl_cuda_graph_new(void)
 {
     return OP_DO((), {
@@ -456,6 +464,11 @@ fdl_cuda_graph *fdl_cuda_graph_capture_opt(fdl_status (*body)(void *),
 }
 
 #else
+
+void flodl::mark_replays(const c10::Event &, const c10::Stream &)
+{
+    /* there are no captures */
+}
 
 fdl_cuda_graph *fdl_cuda_graph_new(void)
 {

@@ -15,6 +15,7 @@ struct fdl_stream {
 
 struct fdl_event {
     c10::Event e;
+    bool external;
 };
 
 namespace
@@ -47,6 +48,8 @@ void mark(fdl_event *e, const c10::Stream &s)
         fail(FDL_E_DEVICE, "the event is of cuda:%d, the stream of cuda:%d", (int)e->e.device_index(),
              (int)s.device_index());
     e->e.record(s);
+    if (e->external)
+        mark_replays(e->e, s);
 }
 
 void restore_stream(thread::mode &m)
@@ -163,9 +166,10 @@ fdl_event *fdl_cuda_event_new_opt(const fdl_cuda_event_opts *opts)
 {
     return OP_DO((), {
         gpu(0);
-        return new fdl_event{c10::Event(at::kCUDA, or_default(opts).timing
-                                                       ? c10::EventFlag::BACKEND_DEFAULT
-                                                       : c10::EventFlag::PYTORCH_DEFAULT)};
+        const fdl_cuda_event_opts &o = or_default(opts);
+        return new fdl_event{c10::Event(at::kCUDA, o.timing ? c10::EventFlag::BACKEND_DEFAULT
+                                                            : c10::EventFlag::PYTORCH_DEFAULT),
+                             o.external};
     });
 }
 

@@ -87,14 +87,17 @@ fdl_ema *fdl_ema_new_opt(fdl_module *m, double decay, const fdl_ema_opts *opts)
     return NULL;
 }
 
-/* *kept where the model is now, of its dtype. */
+/* *kept where the model is now, of its dtype and layout. */
 static fdl_status follow(fdl_ema *e, fdl_tensor **kept, fdl_tensor *model)
 {
-    if (fdl_dtype_of(*kept) == fdl_dtype_of(model) &&
+    bool laid_out = fdl_ndim(model) < 4 || (fdl_is_contiguous(*kept) == fdl_is_contiguous(model) &&
+                                            fdl_is_channels_last(*kept) == fdl_is_channels_last(model));
+    if (laid_out && fdl_dtype_of(*kept) == fdl_dtype_of(model) &&
         fdl_device_eq(fdl_device_of(*kept), fdl_device_of(model)))
         return FDL_OK;
-    fdl_tensor *moved =
-        fdl_keep(fdl_to(*kept, .device = fdl_device_of(model), .dtype = fdl_dtype_of(model), .copy = true));
+    fdl_tensor *moved = fdl_empty_like(model);
+    FDL_TRY(fdl_copy_(moved, *kept));
+    moved = fdl_keep(moved);
     if (!moved)
         return fdl_error_pending();
     fdl_free(*kept);

@@ -1,5 +1,6 @@
 /* The losses of a trainer: the last one, their sum, whether one was not finite. On a device three small kernels a step,
- * and no wait. */
+ * and no wait. In a recorded step they run beside the backward, and what they find goes to the host's memory at once: who
+ * reads the loss of a recorded step waits for its forward only. */
 #include "flodl/arithmetic.h"
 #include "flodl/index.h"
 #include "flodl/inplace.h"
@@ -16,8 +17,55 @@ void trainer_meter_free(trainer_meter *m)
         fdl_free(*all[i]);
         *all[i] = NULL;
     }
+    fdl_free(m->told);
+    fdl_cuda_event_free(m->telling);
+    fdl_cuda_stream_free(m->side);
+    m->told = NULL;
+    m->telling = NULL;
+    m->side = NULL;
+    m->is_told = false;
     m->generation += m->placed;
     m->placed = false;
+}
+
+/* ---- beside the step ---------------------------------------------------------------------------------- */
+
+fdl_status trainer_meter_join(trainer_meter *m)
+{
+    if (!m->aside)
+        return FDL_OK;
+    fdl_stream *step = fdl_cuda_stream_current(m->device);
+    fdl_status status = step ? fdl_cuda_stream_wait_stream(step, m->side) : fdl_error_pending();
+    fdl_cuda_stream_free(step);
+    trainer_meter_abandon(m);
+    return status;
+}
+
+void trainer_meter_abandon(trainer_meter *m)
+{
+    fdl_free(m->held);
+    m->held = NULL;
+    m->aside = false;
+}
+
+/* The side stream may begin, and the loss stays as it is until the step waits for it. */
+static fdl_status go_aside(trainer_meter *m, fdl_tensor *loss)
+{
+    fdl_stream *step = fdl_cuda_stream_current(m->device);
+    fdl_status status = step ? FDL_OK : fdl_error_pending();
+    for (int tries = 0; status == FDL_OK && (!m->side || fdl_cuda_stream_eq(m->side, step)); tries++) {
+        fdl_cuda_stream_free(m->side);
+        m->side = fdl_cuda_stream_new(m->device);
+        status = m->side && tries < 64 ? FDL_OK : fdl_fail(FDL_E_STATE, "trainer: no free stream");
+    }
+    if (status == FDL_OK)
+        status = fdl_cuda_stream_wait_stream(m->side, step);
+    fdl_cuda_stream_free(step);
+    if (status != FDL_OK)
+        return status;
+    m->aside = true;
+    m->held = fdl_keep(loss);
+    return m->held ? FDL_OK : fdl_error_pending();
 }
 
 /* ---- reading --------------------------------------------------------------------------------------- */
@@ -61,7 +109,12 @@ fdl_status fdl_trainer_loss(fdl_trainer *tr, double *loss)
         float pack[2]; /* as they are: nothing is launched to convert them */
         double sum;
         int64_t left_out;
-        FDL_TRY(fdl_to_f32(m->pack, pack, 2));
+        if (m->is_told) {
+            FDL_TRY(fdl_cuda_event_synchronize(m->telling));
+            memcpy(pack, fdl_data_ptr(m->told), sizeof pack);
+        } else {
+            FDL_TRY(fdl_to_f32(m->pack, pack, 2));
+        }
         *loss = m->dtype == FDL_FLOAT64 ? fdl_item(m->loss) : (double)pack[0];
         if (pack[1] != 0 && tr->o.on_nonfinite == FDL_NONFINITE_STOP && !tr->bad_step)
             FDL_TRY(read_total(tr, &sum, &left_out));
@@ -128,7 +181,13 @@ static fdl_status place(fdl_trainer *tr, fdl_device device, fdl_dtype dtype)
     m->found = fdl_keep(fdl_select(m->pack, 0, 1));
     m->sum_to = fdl_keep(fdl_select(m->total, 0, 0));
     m->after = fdl_keep(fdl_select(m->total, 0, 1));
-    if (!m->pack || !m->total || !m->one || !m->loss || !m->found || !m->sum_to || !m->after) {
+    if (dtype != FDL_FLOAT64) {
+        m->told =
+            fdl_keep(fdl_zeros(FDL_SHAPE(2), .dtype = FDL_FLOAT32, .device = FDL_CPU, .pin_memory = true));
+        m->telling = fdl_cuda_event_new(.external = true);
+    }
+    bool tells = dtype == FDL_FLOAT64 || (m->told && m->telling);
+    if (!m->pack || !m->total || !m->one || !m->loss || !m->found || !m->sum_to || !m->after || !tells) {
         trainer_meter_free(m);
         return fdl_error_pending();
     }
@@ -145,17 +204,10 @@ static bool in_one(const fdl_trainer *tr)
            tr->meter.dtype == FDL_FLOAT32;
 }
 
-fdl_status trainer_meter_take(fdl_trainer *tr, fdl_tensor *loss, trainer_part part)
+/* Notes the loss in the device's tensors. */
+static fdl_status note(fdl_trainer *tr, fdl_tensor *loss, trainer_part part)
 {
     trainer_meter *m = &tr->meter;
-    fdl_device device = fdl_device_of(loss);
-    if (device.type == FDL_DEVICE_TYPE_CPU)
-        return take_on_host(tr, fdl_item(loss));
-    FDL_NO_GRAD;
-    fdl_dtype dtype = fdl_dtype_of(loss) == FDL_FLOAT64 ? FDL_FLOAT64 : FDL_FLOAT32;
-    if (!m->placed || m->dtype != dtype || !fdl_device_eq(m->device, device))
-        FDL_TRY(place(tr, device, dtype));
-    m->last_on_host = false;
     bool skips = tr->o.on_nonfinite == FDL_NONFINITE_SKIP;
     if (skips && part.first)
         FDL_TRY(fdl_zero_(m->found));
@@ -173,9 +225,36 @@ fdl_status trainer_meter_take(fdl_trainer *tr, fdl_tensor *loss, trainer_part pa
     return fdl_add_(m->after, m->found);
 }
 
+static fdl_status note_aside(fdl_trainer *tr, fdl_tensor *loss, trainer_part part)
+{
+    trainer_meter *m = &tr->meter;
+    FDL_TRY(go_aside(m, loss));
+    FDL_STREAM(m->side);
+    FDL_TRY(note(tr, loss, part));
+    if (!m->told)
+        return FDL_OK;
+    FDL_TRY(fdl_copy_(m->told, m->pack, .non_blocking = true));
+    return fdl_cuda_event_record_on(m->telling, m->side);
+}
+
+fdl_status trainer_meter_take(fdl_trainer *tr, fdl_tensor *loss, trainer_part part)
+{
+    trainer_meter *m = &tr->meter;
+    fdl_device device = fdl_device_of(loss);
+    if (device.type == FDL_DEVICE_TYPE_CPU)
+        return take_on_host(tr, fdl_item(loss));
+    FDL_NO_GRAD;
+    fdl_dtype dtype = fdl_dtype_of(loss) == FDL_FLOAT64 ? FDL_FLOAT64 : FDL_FLOAT32;
+    if (!m->placed || m->dtype != dtype || !fdl_device_eq(m->device, device))
+        FDL_TRY(place(tr, device, dtype));
+    m->last_on_host = m->is_told = false;
+    return fdl_cuda_is_capturing() ? note_aside(tr, loss, part) : note(tr, loss, part);
+}
+
 void trainer_meter_replayed(fdl_trainer *tr)
 {
     tr->meter.last_on_host = false;
+    tr->meter.is_told = tr->meter.told != NULL;
 }
 
 fdl_status trainer_meter_group(fdl_trainer *tr, fdl_tensor **skip)
@@ -186,8 +265,11 @@ fdl_status trainer_meter_group(fdl_trainer *tr, fdl_tensor **skip)
         return FDL_OK;
     if (tr->o.on_nonfinite == FDL_NONFINITE_SKIP) {
         *skip = m->found;
-        return FDL_OK;
+        return trainer_meter_join(m);
     }
+    if (in_one(tr))
+        return FDL_OK;
     FDL_NO_GRAD;
-    return in_one(tr) ? FDL_OK : fdl_add_(m->after, m->found);
+    FDL_TRY(trainer_meter_join(m));
+    return fdl_add_(m->after, m->found);
 }

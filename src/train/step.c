@@ -16,7 +16,10 @@ fdl_status trainer_place(const fdl_trainer *tr, fdl_list batch, fdl_list *here)
         if (!x)
             return fdl_error_pending() ? fdl_error_pending()
                                        : fdl_fail(FDL_E_NULL, "fdl_trainer_step: batch[%d] is NULL", i);
-        if (!tr->probe || fdl_device_eq(fdl_device_of(x), device))
+        bool stays = !tr->probe || fdl_device_eq(fdl_device_of(x), device);
+        bool turns = tr->layout == LAYOUT_CHANNELS_LAST && (fdl_ndim(x) == 4 || fdl_ndim(x) == 5) &&
+                     fdl_dtype_is_floating(fdl_dtype_of(x)) && !fdl_is_channels_last(x);
+        if (stays && !turns)
             continue;
         if (here->at == batch.at) { /* the caller's list stays as it is */
             here->at = fdl_scope_alloc(sizeof *here->at * (size_t)batch.n);
@@ -24,7 +27,8 @@ fdl_status trainer_place(const fdl_trainer *tr, fdl_list batch, fdl_list *here)
                 return fdl_error_pending();
             memcpy(here->at, batch.at, sizeof *here->at * (size_t)batch.n);
         }
-        here->at[i] = fdl_to_device(x, device, .non_blocking = true);
+        here->at[i] = fdl_to(x, .device = stays ? fdl_device_of(x) : device, .non_blocking = true,
+                             .channels_last = turns);
         if (!here->at[i])
             return fdl_error_pending();
     }
@@ -56,7 +60,11 @@ static fdl_status backward(fdl_trainer *tr, fdl_tensor *loss)
         loss = fdl_div(loss, (double)tr->o.accumulate);
     if (tr->o.scaler)
         loss = fdl_amp_scale(tr->o.scaler, loss);
-    return fdl_backward(loss);
+    const trainer_meter *m = &tr->meter;
+    bool has_one = m->placed && !m->last_on_host && fdl_ndim(loss) == 0 &&
+                   fdl_dtype_of(loss) == FDL_FLOAT32 && fdl_device_eq(fdl_device_of(loss), m->device);
+    return has_one ? fdl_backward(loss, .gradient = m->one)
+                   : fdl_backward(loss); /* saves the kernel that fills one */
 }
 
 /* Gradients are there: to the end of the step. */
@@ -103,7 +111,9 @@ fdl_status trainer_run_eager(fdl_trainer *tr, fdl_list batch, trainer_part part)
         FDL_TRY(backward(tr, loss));
     else
         FDL_TRY(fdl_optim_zero_grad(tr->opt));
-    return part.last ? update(tr) : FDL_OK;
+    if (part.last)
+        FDL_TRY(update(tr));
+    return trainer_meter_join(&tr->meter);
 }
 
 /* ---- after ------------------------------------------------------------------------------------------ */

@@ -25,10 +25,11 @@ static fdl_status check(const fdl_trainer_opts *o)
                         (int)o->capture);
     if (o->max_plans < 0)
         return fdl_fail(FDL_E_ARG, "fdl_trainer_new: .max_plans is %d; it must be 1 or more", o->max_plans);
-    if (o->capture == FDL_CAPTURE_REQUIRE && o->accumulate > 1)
-        return fdl_fail(FDL_E_ARG,
-                        "fdl_trainer_new: steps of several batches (.accumulate) are not captured; "
-                        ".capture can't be FDL_CAPTURE_REQUIRE");
+    if ((int)o->layout < FDL_LAYOUT_AUTO || o->layout > FDL_LAYOUT_CHANNELS_LAST)
+        return fdl_fail(
+            FDL_E_ARG,
+            "fdl_trainer_new: .layout is %d, which is none of FDL_LAYOUT_AUTO, _KEEP, _CHANNELS_LAST",
+            (int)o->layout);
     const double limits[] = {o->clip_norm, o->clip_value};
     for (int i = 0; i < 2; i++)
         if (!(fdl_opt_double(limits[i], 0) >= 0))
@@ -78,6 +79,7 @@ void fdl_trainer_free(fdl_trainer *tr)
     if (!tr)
         return;
     trainer_plans_free(tr);
+    trainer_room_free(tr);
     trainer_meter_free(&tr->meter);
     fdl_free(tr->probe);
     free(tr);
@@ -106,13 +108,16 @@ fdl_status fdl_trainer_plan(fdl_trainer *tr, FILE *file)
     else if (o->capture == FDL_CAPTURE_OFF)
         SAY("eager: .capture is FDL_CAPTURE_OFF; every operation of a step is launched by itself on %s\n",
             fdl_device_name(device, name));
-    else if (o->accumulate > 1)
-        SAY("eager: steps of several batches are not captured\n");
     else if (!tr->plans)
         SAY("no step yet: the first ones on %s are watched, then captured where nothing stands in the way\n",
             fdl_device_name(device, name));
     else
         bad |= !trainer_plans_say(tr, file);
+    if (tr->layout == LAYOUT_CHANNELS_LAST)
+        SAY("  convolutions are laid out channels-last\n");
+    if (tr->layout_ms[0] > 0)
+        SAY("  measured: a step takes %.3f ms row-major, %.3f ms channels-last\n", tr->layout_ms[0],
+            tr->layout_ms[1]);
     if (o->accumulate > 1)
         SAY("  a step is %lld batches\n", (long long)o->accumulate);
     if (o->autocast)

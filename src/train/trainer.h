@@ -8,7 +8,10 @@
 #define FLODL_TRAIN_TRAINER_H
 
 #include "flodl/cuda_graph.h"
+#include "flodl/stream.h"
 #include "flodl/trainer.h"
+
+enum { TRAINER_WATCHED_STEPS = 3 }; /* before a step is captured */
 
 /* Which batch of its group this is: with .accumulate 1 both. */
 typedef struct trainer_part {
@@ -37,9 +40,19 @@ typedef struct trainer_meter {
         *total; /* [2] float64: sum of losses; stop: steps since one was not finite, skip: losses left out */
     fdl_tensor *sum_to, *after; /* 0-d: of total */
     fdl_tensor *one;            /* 0-d float32, 1 */
+    /* of recorded steps: the loss is taken beside the backward, and told to the host before it ends; kept, owned */
+    fdl_stream *side;
+    fdl_tensor *told;   /* [2] float32 in pinned memory: what pack was; NULL for float64 losses */
+    fdl_event *telling; /* the copy to it */
+    fdl_tensor *held;   /* kept: the loss, while the side stream may read it */
+    bool aside;         /* the side stream has work that the step's stream hasn't waited for */
+    bool is_told;       /* the last loss was a recorded step's */
 } trainer_meter;
 
-typedef struct trainer_plan trainer_plan; /* capture.c: one kind of step */
+typedef struct trainer_plan trainer_plan; /* plan.h: one kind of step */
+
+/* Which memory layout the model has. */
+typedef enum trainer_layout { LAYOUT_UNSAID, LAYOUT_OPEN, LAYOUT_KEPT, LAYOUT_CHANNELS_LAST } trainer_layout;
 
 struct fdl_trainer {
     fdl_module *model;
@@ -55,6 +68,11 @@ struct fdl_trainer {
     trainer_meter meter;
     trainer_plan *plans; /* the one used last first */
     fdl_cuda_pool pool;  /* memory that the plans share */
+    fdl_tensor *
+        *room; /* [room_for] kept: where recorded groups gather each parameter's gradient; NULL: none yet */
+    int room_for;
+    trainer_layout layout;
+    double layout_ms[2]; /* what a step took, row-major and channels-last; 0: not measured */
 };
 
 /* step.c: the device's part of one step, of a batch that is on the model's device. On a device it changes nothing of the
@@ -72,9 +90,14 @@ fdl_status trainer_run(fdl_trainer *tr, fdl_list batch, trainer_part part);
 /* Writes a line a plan; false when that fails. */
 bool trainer_plans_say(const fdl_trainer *tr, FILE *file);
 void trainer_plans_free(fdl_trainer *tr);
+void trainer_room_free(fdl_trainer *tr);
 
 /* meter.c: what the host notes of a loss that a replay has taken. */
 void trainer_meter_replayed(fdl_trainer *tr);
+/* The step's stream waits for what runs beside it. */
+fdl_status trainer_meter_join(trainer_meter *m);
+/* A recording ended: nothing runs beside it any more. */
+void trainer_meter_abandon(trainer_meter *m);
 /* Takes note of a loss; on the CPU a loss that isn't finite stops or skips at once. */
 fdl_status trainer_meter_take(fdl_trainer *tr, fdl_tensor *loss, trainer_part part);
 /* At the end of a group, before the optimizer's step; *skip: NULL, or what fdl_optim_step_unless takes. */

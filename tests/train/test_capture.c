@@ -1,148 +1,8 @@
 /* Training steps as CUDA graphs: a trainer that captures does what one does that doesn't, for each kind of step; it never
  * replays what is out of date; what can't be captured runs eagerly, with the reason. */
-#include "check.h"
+#include "job.h"
 
-#include <math.h>
-
-#define GPU FDL_CUDA(0)
 enum { STEPS = 14 };
-
-static void need_gpu(void)
-{
-    if (fdl_cuda_available())
-        return;
-    print_message("skipped: no CUDA device\n");
-    skip();
-}
-
-/* ---- something to train -------------------------------------------------------------------------------- */
-
-typedef struct job {
-    fdl_module *model;
-    fdl_optim *opt;
-    fdl_trainer *tr;
-    double factor; /* of the loss, on the host */
-    fdl_step_value *value;
-} job;
-
-static fdl_tensor *loss_of(fdl_module *m, fdl_list batch, void *ctx)
-{
-    (void)ctx;
-    return fdl_mse_loss(fdl_forward(m, batch.at[0]), batch.at[1]);
-}
-
-static fdl_module *tower(bool dropout)
-{
-    return fdl_flow(fdl_nn_linear(16, 32), fdl_nn_batch_norm1d(32), fdl_nn_gelu(),
-                    dropout ? fdl_nn_dropout(0.25) : fdl_nn_identity(), fdl_flow_also(fdl_nn_linear(32, 32)),
-                    fdl_nn_layer_norm(32), fdl_nn_linear(32, 4));
-}
-
-typedef fdl_optim *optim_fn(fdl_params *p);
-
-static fdl_optim *adam(fdl_params *p)
-{
-    return fdl_optim_adam(p, .lr = 1e-2);
-}
-
-static fdl_optim *adamw(fdl_params *p)
-{
-    return fdl_optim_adamw(p, .lr = 1e-2);
-}
-
-static fdl_optim *momentum(fdl_params *p)
-{
-    return fdl_optim_sgd(p, .lr = 1e-2, .momentum = 0.9);
-}
-
-static job job_new(fdl_module *model, optim_fn *make, fdl_loss_fn loss, fdl_trainer_opts o)
-{
-    job j = {.model = model, .factor = 1};
-    check_some(j.model);
-    check_ok(fdl_module_to(j.model, GPU));
-    j.opt = make(fdl_parameters(j.model));
-    check_some(j.opt);
-    j.tr = fdl_trainer_new_opt(j.model, j.opt, loss, &o);
-    check_some(j.tr);
-    return j;
-}
-
-static void job_free(job *j)
-{
-    fdl_trainer_free(j->tr);
-    fdl_optim_free(j->opt);
-    check_ok(fdl_module_free(j->model));
-}
-
-/* Batch t of n rows: the same for everybody. */
-static void batch_of(int t, int64_t rows, fdl_device device, fdl_tensor *xy[2])
-{
-    fdl_tensor *i = fdl_arange(0, rows * 16, 1, .device = FDL_CPU);
-    fdl_tensor *x = fdl_reshape(fdl_sin(fdl_add(fdl_mul(i, 0.37), t * 0.9)), FDL_SHAPE(rows, 16));
-    xy[0] = fdl_to_device(x, device);
-    xy[1] = fdl_to_device(fdl_contiguous(fdl_narrow(fdl_mul(x, 0.5), 1, 0, 4)), device);
-    check_some(xy[0]);
-    check_some(xy[1]);
-}
-
-static fdl_status step_with(fdl_trainer *tr, int t, int64_t rows, fdl_device device)
-{
-    FDL_SCOPE;
-    fdl_tensor *xy[2];
-    batch_of(t, rows, device, xy);
-    return fdl_trainer_step(tr, FDL_LIST(xy[0], xy[1]));
-}
-
-static double loss_after(fdl_trainer *tr, int t, int64_t rows)
-{
-    double loss;
-    check_ok(step_with(tr, t, rows, GPU));
-    check_ok(fdl_trainer_loss(tr, &loss));
-    return loss;
-}
-
-static const char *plan(fdl_trainer *tr)
-{
-    static char text[4096];
-    FILE *f = tmpfile();
-    check_some(f);
-    check_ok(fdl_trainer_plan(tr, f));
-    rewind(f);
-    text[fread(text, 1, sizeof text - 1, f)] = 0;
-    fclose(f);
-    return text;
-}
-
-static void expect_plan_(fdl_trainer *tr, const char *words, bool there, int line)
-{
-    const char *text = plan(tr);
-    if (!strstr(text, words) == !there)
-        return;
-    print_error("%d: the plan %s \"%s\":\n%s", line, there ? "lacks" : "has", words, text);
-    fail();
-}
-#define expect_plan(tr, words) expect_plan_(tr, words, true, __LINE__)
-#define expect_no_plan(tr, words) expect_plan_(tr, words, false, __LINE__)
-
-static double apart(fdl_tensor *a, fdl_tensor *b)
-{
-    FDL_SCOPE;
-    FDL_NO_GRAD;
-    return fdl_item(fdl_max(fdl_abs(fdl_sub(fdl_double(a), fdl_double(b)))));
-}
-
-static void expect_equal_models(fdl_module *a, fdl_module *b, double tolerance, const char *what)
-{
-    FDL_SCOPE;
-    fdl_params *lists[2][2] = {{fdl_parameters(a), fdl_buffers(a)}, {fdl_parameters(b), fdl_buffers(b)}};
-    for (int k = 0; k < 2; k++)
-        for (int i = 0; i < fdl_params_count(lists[0][k]); i++) {
-            double far = apart(fdl_param_tensor(fdl_params_at(lists[0][k], i)),
-                               fdl_param_tensor(fdl_params_at(lists[1][k], i)));
-            if (!(far <= tolerance))
-                fail_msg("%s: %s differs by %g", what, fdl_params_name(lists[0][k], i), far);
-        }
-}
 
 /* ---- captured and eager do the same ---------------------------------------------------------------------- */
 
@@ -256,6 +116,243 @@ static void averages(void **state)
         check_ok(fdl_module_free(m));
     }
     assert_true(fabs(means[0] - means[1]) <= 1e-4 * means[1]);
+}
+
+/* Tied and frozen parameters. */
+static fdl_module *tied(void)
+{
+    fdl_module *shared = fdl_nn_linear(16, 16);
+    return fdl_flow(fdl_flow_loop(shared, .n = 2), fdl_nn_gelu(), fdl_nn_linear(16, 16),
+                    fdl_nn_layer_norm(16), fdl_nn_linear(16, 4));
+}
+
+static void tied_and_frozen_parameters(void **state)
+{
+    (void)state;
+    need_gpu();
+    FDL_SCOPE;
+    job j[2];
+    for (int k = 0; k < 2; k++) {
+        check_ok(fdl_manual_seed(8));
+        fdl_module *m = tied();
+        check_some(m);
+        fdl_params *all = fdl_parameters(m);
+        fdl_param_freeze(fdl_params_at(all, 2));
+        j[k] = job_new(m, adamw, loss_of,
+                       (fdl_trainer_opts){.capture = k ? FDL_CAPTURE_OFF : FDL_CAPTURE_REQUIRE});
+        for (int t = 0; t < STEPS; t++)
+            check_ok(step_with(j[k].tr, t, 8, GPU));
+    }
+    expect_equal_models(j[0].model, j[1].model, 1e-5, "tied and frozen");
+    expect_plan(j[0].tr, "captured");
+    job_free(&j[0]);
+    job_free(&j[1]);
+}
+
+/* ---- several batches a step ------------------------------------------------------------------------------- */
+
+/* Groups of 4, captured and eager; the batches of one group in `odd` have another shape. */
+static void groups(const char *what, optim_fn *make, fdl_trainer_opts o, int odd)
+{
+    FDL_SCOPE;
+    enum { GROUPS = 16, EACH = 4 };
+    o.accumulate = EACH;
+    job j[2];
+    for (int k = 0; k < 2; k++) {
+        o.capture = k ? FDL_CAPTURE_OFF : FDL_CAPTURE_REQUIRE;
+        check_ok(fdl_manual_seed(9));
+        j[k] = job_new(tower(false), make, loss_of, o);
+    }
+    for (int t = 0; t < GROUPS * EACH; t++) {
+        int64_t rows = odd && t / EACH % odd == odd - 1 ? 5 : 8;
+        double loss[2];
+        for (int k = 0; k < 2; k++) {
+            check_ok(step_with(j[k].tr, t, rows, GPU));
+            check_ok(fdl_trainer_loss(j[k].tr, &loss[k]));
+        }
+        if (!(fabs(loss[0] - loss[1]) <= 2e-5 * (1 + fabs(loss[1]))))
+            fail_msg("%s: the loss of batch %d is %.9g, eagerly %.9g", what, t + 1, loss[0], loss[1]);
+    }
+    /* a short group at the end */
+    for (int k = 0; k < 2; k++) {
+        for (int t = 0; t < 2; t++)
+            check_ok(step_with(j[k].tr, 100 + t, 8, GPU));
+        check_ok(fdl_trainer_flush(j[k].tr));
+        assert_int_equal(fdl_trainer_steps(j[k].tr), GROUPS + 1);
+        check_ok(step_with(j[k].tr, 110, 8, GPU));
+        check_ok(fdl_trainer_flush(j[k].tr));
+    }
+    expect_equal_models(j[0].model, j[1].model, 2e-5, what);
+    double mean[2];
+    for (int k = 0; k < 2; k++)
+        check_ok(fdl_trainer_mean_loss(j[k].tr, &mean[k]));
+    assert_true(fabs(mean[0] - mean[1]) <= 1e-5 * (1 + fabs(mean[1])));
+    expect_plan(j[0].tr, "first of a group: captured");
+    expect_plan(j[0].tr, "in the midst of a group: captured");
+    expect_plan(j[0].tr, "last of a group: captured");
+    job_free(&j[0]);
+    job_free(&j[1]);
+}
+
+static void groups_are_captured(void **state)
+{
+    (void)state;
+    need_gpu();
+    groups("groups, adam", adam, (fdl_trainer_opts){0}, 0);
+    groups("groups, momentum, clipped", momentum, (fdl_trainer_opts){.clip_norm = 0.05}, 0);
+    groups("groups of two shapes", adam, (fdl_trainer_opts){0}, 3);
+    groups("groups that may be left out", adamw, (fdl_trainer_opts){.on_nonfinite = FDL_NONFINITE_SKIP}, 0);
+}
+
+/* A change between two batches of one group. */
+static void a_group_that_changes(void **state)
+{
+    (void)state;
+    need_gpu();
+    FDL_SCOPE;
+    job j[2];
+    for (int k = 0; k < 2; k++) {
+        check_ok(fdl_manual_seed(10));
+        j[k] =
+            job_new(tower(false), adam, loss_of,
+                    (fdl_trainer_opts){.accumulate = 3, .capture = k ? FDL_CAPTURE_OFF : FDL_CAPTURE_AUTO});
+        for (int t = 0; t < 60; t++) {
+            FDL_SCOPE;
+            fdl_param *p = fdl_params_at(fdl_parameters(j[k].model), 4);
+            if (t == 31)
+                fdl_param_freeze(p);
+            if (t == 44)
+                fdl_param_thaw(p);
+            if (t == 50) { /* a gradient of the caller's in the midst of a group */
+                fdl_tensor *w = fdl_param_tensor(p);
+                check_ok(fdl_set_grad(w, fdl_full_like(w, 0.125)));
+            }
+            check_ok(step_with(j[k].tr, t, 8, GPU));
+        }
+    }
+    expect_equal_models(j[0].model, j[1].model, 2e-5, "a group that changes");
+    job_free(&j[0]);
+    job_free(&j[1]);
+}
+
+/* ---- losses are read before the step ends ------------------------------------------------------------------ */
+
+/* Large enough for the host to read long before the backward is through: the numbers must be those of the step. */
+static void losses_are_those_of_their_steps(void **state)
+{
+    (void)state;
+    need_gpu();
+    FDL_SCOPE;
+    enum { WIDE = 2048, ROWS = 512, BATCHES = 5, MANY = 300 };
+    fdl_tensor *xy[BATCHES][2];
+    for (int i = 0; i < BATCHES; i++) {
+        xy[i][0] = fdl_full(FDL_SHAPE(ROWS, WIDE), 0.1 * (i + 1), .device = GPU);
+        xy[i][1] = fdl_zeros(FDL_SHAPE(ROWS, WIDE), .device = GPU);
+    }
+    fdl_module *m = fdl_flow(fdl_nn_linear(WIDE, WIDE), fdl_flow_loop(fdl_nn_linear(WIDE, WIDE), .n = 6));
+    job j = job_new(m, momentum, loss_of, (fdl_trainer_opts){.capture = FDL_CAPTURE_REQUIRE});
+    check_ok(fdl_optim_set_lr(j.opt, 0)); /* each batch has one loss for ever */
+    double want[BATCHES];
+    for (int t = 0; t < MANY; t++) {
+        int i = t % BATCHES;
+        double loss;
+        check_ok(fdl_trainer_step(j.tr, FDL_LIST(xy[i][0], xy[i][1])));
+        check_ok(fdl_trainer_loss(j.tr, &loss));
+        if (t < BATCHES)
+            want[i] = loss;
+        else if (!(fabs(loss - want[i]) <= 1e-5 * fabs(want[i])))
+            fail_msg("the loss of step %d is %.9g, which should be %.9g", t + 1, loss, want[i]);
+    }
+    for (int i = 1; i < BATCHES; i++)
+        assert_true(fabs(want[i] - want[i - 1]) > 1e-3 * fabs(want[i]));
+    job_free(&j);
+}
+
+/* A loss that isn't finite, in a replay: reported as its step, whenever it is read. */
+static void a_replayed_loss_that_is_not_finite(void **state)
+{
+    (void)state;
+    need_gpu();
+    for (int later = 0; later < 3; later++) {
+        FDL_SCOPE;
+        job j = job_new(tower(false), adam, loss_of, (fdl_trainer_opts){.capture = FDL_CAPTURE_REQUIRE});
+        for (int t = 0; t < 9 + later; t++) {
+            FDL_SCOPE;
+            fdl_tensor *xy[2];
+            batch_of(t, 8, GPU, xy);
+            if (t == 8)
+                xy[0] = fdl_mul(xy[0], (double)INFINITY);
+            check_ok(fdl_trainer_step(j.tr, FDL_LIST(xy[0], xy[1])));
+        }
+        double loss;
+        assert_int_equal(fdl_trainer_loss(j.tr, &loss), FDL_E_ARG);
+        check_error(FDL_E_ARG, "step 9", "not finite");
+        job_free(&j);
+    }
+}
+
+/* ---- a capture that fails ---------------------------------------------------------------------------------- */
+
+/* A chain of operations, one of which is read on the host: only while the step is recorded, so that no watch sees it. */
+typedef struct plant {
+    int at, calls;
+} plant;
+
+static fdl_tensor *planted(fdl_module *m, fdl_list batch, void *ctx)
+{
+    plant *p = ctx;
+    int n = 0;
+    fdl_tensor *x = fdl_forward(m, batch.at[0]);
+#define STEP(next)                                          \
+    do {                                                    \
+        x = (next);                                         \
+        if (x && n++ == p->at && fdl_cuda_is_capturing()) { \
+            p->calls++;                                     \
+            if (isnan(fdl_item(fdl_sum(x))))                \
+                return NULL;                                \
+        }                                                   \
+    } while (0)
+    STEP(fdl_mul(x, 1.5));
+    STEP(fdl_dropout(x, 0.25, .training = true));
+    STEP(fdl_gelu(x));
+    STEP(fdl_add(x, fdl_randn_like(x)));
+    STEP(fdl_softmax(x, -1));
+    STEP(fdl_sub(x, batch.at[1]));
+    STEP(fdl_square(x));
+    STEP(fdl_mean(x));
+#undef STEP
+    return x;
+}
+
+static void failed_captures_leave_no_trace(void **state)
+{
+    (void)state;
+    need_gpu();
+    int64_t reserved[2] = {0, 0};
+    for (int at = 0; at < 8; at++) {
+        FDL_SCOPE;
+        plant p = {.at = at};
+        int64_t live = fdl_live_tensors();
+        job j = job_new(tower(true), adam, planted, (fdl_trainer_opts){.ctx = &p});
+        for (int t = 0; t < 10; t++)
+            check_ok(step_with(j.tr, t, 8, GPU));
+        assert_int_equal(p.calls, 1);
+        expect_plan(j.tr, "the capture failed");
+        assert_int_equal(fdl_trainer_steps(j.tr), 10);
+        assert_true(isfinite(loss_after(j.tr, 10, 8)));
+        fdl_tensor *d = fdl_dropout(fdl_ones(FDL_SHAPE(64), .device = GPU), 0.5, .training = true);
+        check_some(d); /* the generator knows that no capture is open */
+        assert_false(fdl_cuda_is_capturing());
+        job_free(&j);
+        fdl_drop(d);
+        assert_int_equal(fdl_live_tensors(), live);
+        check_ok(fdl_cuda_empty_cache());
+        check_ok(fdl_cuda_memory_reserved(0, &reserved[at > 0]));
+        if (at > 1)
+            assert_true(reserved[1] <= reserved[0] + (2 << 20));
+        else
+            reserved[0] = reserved[at > 0];
+    }
 }
 
 static void dropout_draws_anew(void **state)
@@ -547,7 +644,7 @@ static void memory_stays_flat(void **state)
     int64_t handles = fdl_live_tensors(), bytes, reserved, after;
     check_ok(fdl_cuda_memory_allocated(0, &bytes));
     check_ok(fdl_cuda_memory_reserved(0, &reserved));
-    for (int t = 0; t < 2000; t++)
+    for (int t = 0; t < 10000; t++)
         check_ok(step_with(j.tr, t, 8, GPU));
     assert_int_equal(fdl_live_tensors(), handles);
     check_ok(fdl_cuda_memory_allocated(0, &allocated));
@@ -589,6 +686,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(captured_is_eager),
         cmocka_unit_test(averages),
+        cmocka_unit_test(tied_and_frozen_parameters),
+        cmocka_unit_test(groups_are_captured),
+        cmocka_unit_test(a_group_that_changes),
+        cmocka_unit_test(losses_are_those_of_their_steps),
+        cmocka_unit_test(a_replayed_loss_that_is_not_finite),
+        cmocka_unit_test(failed_captures_leave_no_trace),
         cmocka_unit_test(dropout_draws_anew),
         cmocka_unit_test(changes_are_never_missed),
         cmocka_unit_test(shapes_have_plans_of_their_own),
