@@ -19,7 +19,7 @@ static char *path_of(const char *name)
     return path[at];
 }
 
-static int files_in_folder(void)
+static inline int files_in_folder(void)
 {
     DIR *d = opendir(folder);
     assert_non_null(d);
