@@ -40,6 +40,8 @@ FDL_API fdl_status fdl_detach_(fdl_tensor *x);
 FDL_API fdl_status fdl_retain_grad(fdl_tensor *x);
 /* Distinct nodes of the recorded graph that are reachable from x; 0 for a leaf. */
 FDL_API int64_t fdl_autograd_nodes(fdl_tensor *x);
+/* The leaves that a backward of x adds gradients to, each once, of any shapes (scope); none for a leaf or a constant. */
+FDL_API fdl_list fdl_autograd_leaves(fdl_tensor *x);
 
 typedef struct fdl_grad_of_opts {
     int opts_;

@@ -150,7 +150,7 @@ typedef struct fdl_train_capture_opts {
     fdl_dtype autocast;
 } fdl_train_capture_opts;
 /* Records gradients' reset, loss, backward, clipping and update as one CUDA graph, for batches that look like this one, and
- * checks it against an eager step. The rate of the optimizer may change between runs, and what the loss function reads from
+ * checks it against an eager step. Only the optimizer's parameters get gradients, whatever else the loss depends on. The rate of the optimizer may change between runs, and what the loss function reads from
  * tensors; nothing else. Owned: fdl_step_graph_free; model and optimizer must outlive it. On the CPU: FDL_E_DEVICE; where the
  * step can't be recorded: FDL_E_STATE with the reason. */
 FDL_API fdl_step_graph *fdl_train_capture_opt(fdl_module *model, fdl_optim *opt, fdl_loss_fn loss,

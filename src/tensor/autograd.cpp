@@ -31,6 +31,25 @@ std::vector<at::Tensor> vector_of(fdl_list list)
     return v;
 }
 
+/* The nodes of the recorded graph that x hangs on. */
+std::unordered_set<torch::autograd::Node *> nodes_below(const at::Tensor &x)
+{
+    std::unordered_set<torch::autograd::Node *> seen;
+    std::vector<torch::autograd::Node *> todo;
+    auto visit = [&](torch::autograd::Node *node) {
+        if (node && seen.insert(node).second)
+            todo.push_back(node);
+    };
+    visit(x.grad_fn().get());
+    while (!todo.empty()) {
+        torch::autograd::Node *node = todo.back();
+        todo.pop_back();
+        for (const auto &edge : node->next_edges())
+            visit(edge.function.get());
+    }
+    return seen;
+}
+
 } // namespace
 
 fdl_status fdl_backward_opt(fdl_tensor *loss, const fdl_backward_opts *opts)
@@ -136,21 +155,17 @@ fdl_status fdl_retain_grad(fdl_tensor *x)
 
 int64_t fdl_autograd_nodes(fdl_tensor *x)
 {
+    return OP_DO((x), { return (int64_t)nodes_below(x->t).size(); });
+}
+
+fdl_list fdl_autograd_leaves(fdl_tensor *x)
+{
     return OP_DO((x), {
-        std::unordered_set<torch::autograd::Node *> seen;
-        std::vector<torch::autograd::Node *> todo;
-        auto visit = [&](torch::autograd::Node *node) {
-            if (node && seen.insert(node).second)
-                todo.push_back(node);
-        };
-        visit(x->t.grad_fn().get());
-        while (!todo.empty()) {
-            torch::autograd::Node *node = todo.back();
-            todo.pop_back();
-            for (const auto &edge : node->next_edges())
-                visit(edge.function.get());
-        }
-        return (int64_t)seen.size();
+        std::vector<at::Tensor> leaves;
+        for (torch::autograd::Node *node : nodes_below(x->t))
+            if (auto *sink = dynamic_cast<torch::autograd::AccumulateGrad *>(node))
+                leaves.push_back(sink->variable);
+        return leaves;
     });
 }
 

@@ -14,26 +14,40 @@
 
 /* ---- the optimizer's parameters, one after the other ---------------------------------------------------- */
 
-static int params_of(const fdl_trainer *tr)
+fdl_list trainer_params(const fdl_trainer *tr)
 {
-    FDL_SCOPE;
-    int n = 0;
-    for (int g = 0; g < fdl_optim_groups(tr->opt); g++)
+    int n = 0, groups = fdl_optim_groups(tr->opt);
+    for (int g = 0; g < groups; g++)
         n += fdl_optim_params(tr->opt, g).n;
-    return n;
-}
-
-/* Their handles (scope); n of them. */
-static fdl_tensor **all_params(const fdl_trainer *tr, int n)
-{
-    fdl_tensor **all = fdl_scope_alloc(sizeof *all * (size_t)(n + 1));
-    int at = 0;
-    for (int g = 0; all && g < fdl_optim_groups(tr->opt); g++) {
+    fdl_list all = {0, fdl_scope_alloc(sizeof *all.at * (size_t)(n + 1))};
+    for (int g = 0; all.at && g < groups; g++) {
         fdl_list params = fdl_optim_params(tr->opt, g);
-        for (int i = 0; i < params.n && at < n; i++)
-            all[at++] = params.at[i];
+        for (int i = 0; i < params.n && all.n < n; i++)
+            all.at[all.n++] = params.at[i];
     }
     return all;
+}
+
+/* Others would grow with each replay, wherever their gradient is by then. */
+fdl_status trainer_check_leaves(const fdl_trainer *tr, fdl_tensor *loss)
+{
+    FDL_SCOPE;
+    fdl_list leaves = fdl_autograd_leaves(loss), params = trainer_params(tr);
+    if (!params.at)
+        return fdl_error_pending();
+    for (int i = 0; i < leaves.n; i++) {
+        int k = 0;
+        while (k < params.n && !fdl_is(params.at[k], leaves.at[i]))
+            k++;
+        if (k == params.n) {
+            char text[256];
+            return fdl_fail(FDL_E_STATE,
+                            "the loss has a gradient for a tensor that the optimizer doesn't have, %s: "
+                            "freeze it or add it",
+                            fdl_describe(leaves.at[i], text, sizeof text));
+        }
+    }
+    return fdl_error_pending();
 }
 
 /* ---- gradients that stay -------------------------------------------------------------------------------- */
@@ -52,8 +66,9 @@ static fdl_status make_room(fdl_trainer *tr)
 {
     FDL_SCOPE;
     FDL_NO_GRAD;
-    int n = params_of(tr);
-    fdl_tensor **params = all_params(tr, n);
+    fdl_list all = trainer_params(tr);
+    fdl_tensor **params = all.at;
+    int n = all.n;
     if (!params)
         return fdl_error_pending();
     if (n > tr->room_for) {
@@ -81,8 +96,9 @@ static fdl_status make_room(fdl_trainer *tr)
 static bool gathered(const fdl_trainer *tr)
 {
     FDL_SCOPE;
-    int n = params_of(tr);
-    fdl_tensor **params = all_params(tr, n);
+    fdl_list all = trainer_params(tr);
+    fdl_tensor **params = all.at;
+    int n = all.n;
     bool any = false;
     for (int i = 0; params && i < n; i++) {
         fdl_tensor *grad = fdl_grad(params[i]);
@@ -98,8 +114,9 @@ static fdl_status move_in(fdl_trainer *tr)
 {
     FDL_SCOPE;
     FDL_NO_GRAD;
-    int n = params_of(tr);
-    fdl_tensor **params = all_params(tr, n);
+    fdl_list all = trainer_params(tr);
+    fdl_tensor **params = all.at;
+    int n = all.n;
     fdl_list to = {0, fdl_scope_alloc(sizeof *to.at * (size_t)(n + 1))},
              from = {0, fdl_scope_alloc(sizeof *from.at * (size_t)(n + 1))};
     if (!params || !to.at || !from.at)
@@ -121,22 +138,23 @@ static fdl_status move_in(fdl_trainer *tr)
 }
 
 /* The gradients as handles (scope), NULL where there is none; and the same put back. */
-static fdl_tensor **note_grads(const fdl_trainer *tr, int n)
+static fdl_tensor **note_grads(const fdl_trainer *tr)
 {
-    fdl_tensor **params = all_params(tr, n), **grads = fdl_scope_alloc(sizeof *grads * (size_t)(n + 1));
-    for (int i = 0; params && grads && i < n; i++)
-        grads[i] = fdl_grad(params[i]);
-    return params ? grads : NULL;
+    fdl_list params = trainer_params(tr);
+    fdl_tensor **grads = fdl_scope_alloc(sizeof *grads * (size_t)(params.n + 1));
+    for (int i = 0; grads && i < params.n; i++)
+        grads[i] = fdl_grad(params.at[i]);
+    return params.at ? grads : NULL;
 }
 
-static fdl_status reset_grads(const fdl_trainer *tr, fdl_tensor *const *grads, int n)
+static fdl_status reset_grads(const fdl_trainer *tr, fdl_tensor *const *grads)
 {
     FDL_SCOPE;
-    fdl_tensor **params = all_params(tr, n);
-    if (!params)
+    fdl_list params = trainer_params(tr);
+    if (!params.at)
         return fdl_error_pending();
-    for (int i = 0; i < n; i++)
-        FDL_TRY(grads[i] ? fdl_set_grad(params[i], grads[i]) : fdl_clear_grad(params[i]));
+    for (int i = 0; i < params.n; i++)
+        FDL_TRY(grads[i] ? fdl_set_grad(params.at[i], grads[i]) : fdl_clear_grad(params.at[i]));
     return FDL_OK;
 }
 
@@ -231,14 +249,13 @@ fdl_status plan_inputs(const fdl_trainer *tr, trainer_plan *p, fdl_list batch)
 fdl_status plan_hold_grads(const fdl_trainer *tr, trainer_plan *p)
 {
     FDL_SCOPE;
-    int n = params_of(tr);
-    fdl_tensor **params = all_params(tr, n);
-    p->owner = calloc((size_t)n + 1, sizeof *p->owner);
-    p->grad = calloc((size_t)n + 1, sizeof *p->grad);
-    if (!params || !p->owner || !p->grad)
+    fdl_list params = trainer_params(tr);
+    p->owner = calloc((size_t)params.n + 1, sizeof *p->owner);
+    p->grad = calloc((size_t)params.n + 1, sizeof *p->grad);
+    if (!params.at || !p->owner || !p->grad)
         return fdl_fail(FDL_E_OOM, "no memory");
-    for (; p->n_params < n; p->n_params++) {
-        fdl_tensor *x = params[p->n_params], *g = fdl_grad(x);
+    for (; p->n_params < params.n; p->n_params++) {
+        fdl_tensor *x = params.at[p->n_params], *g = fdl_grad(x);
         p->owner[p->n_params] = fdl_keep(x);
         p->grad[p->n_params] = g ? fdl_keep(g) : NULL;
         if (!p->owner[p->n_params] || (g && !p->grad[p->n_params]))
@@ -261,6 +278,14 @@ static fdl_status own_grads(const trainer_plan *p)
     return FDL_OK;
 }
 
+static bool has_graphs(const fdl_trainer *tr)
+{
+    bool any = false;
+    for (const trainer_plan *p = tr->plans; p; p = p->next)
+        any = any || p->stage == PLAN_REPLAY || (p->graph && p->n_params);
+    return any;
+}
+
 /* The capture itself; the gradients are as the step leaves them. */
 static fdl_status record(fdl_trainer *tr, trainer_plan *p)
 {
@@ -268,13 +293,16 @@ static fdl_status record(fdl_trainer *tr, trainer_plan *p)
     p->graph = fdl_cuda_graph_new();
     if (!p->graph)
         return fdl_error_pending();
-    if (!tr->pool.hi && !tr->pool.lo)
+    if (!has_graphs(tr)) /* a pool ends with the last of its graphs */
         tr->pool = fdl_cuda_pool_new();
     FDL_TRY(fdl_cuda_graph_begin(p->graph, .pool = tr->pool, .mode = FDL_CAPTURE_THREAD_LOCAL,
                                  .device = fdl_device_of(tr->probe)));
     trainer_meter host = tr->meter;
+    tr->recording = true;
     fdl_status status = trainer_run_eager(tr, (fdl_list){p->n, p->input}, p->part);
+    tr->recording = false;
     trainer_meter_abandon(&tr->meter);
+    host.side = tr->meter.side;
     tr->meter = host; /* no loss was taken */
     if (status == FDL_OK && p->part.first && !p->part.last)
         status = move_in(tr);
@@ -290,8 +318,7 @@ static fdl_status record(fdl_trainer *tr, trainer_plan *p)
 fdl_status plan_record(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
 {
     FDL_SCOPE;
-    int n = params_of(tr);
-    fdl_tensor **grads = note_grads(tr, n);
+    fdl_tensor **grads = note_grads(tr);
     if (!grads)
         return fdl_error_pending();
     int64_t before = 0, after = 0;
@@ -301,12 +328,12 @@ fdl_status plan_record(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
     if (status == FDL_OK)
         status = record(tr, p);
     if (status == FDL_OK)
-        status = reset_grads(tr, grads, n);
+        status = reset_grads(tr, grads);
     if (status != FDL_OK) {
         char why[REASON_SIZE];
         snprintf(why, sizeof why, "%s", fdl_last_error()->message);
         plan_drop_graph(p);
-        reset_grads(tr, grads, n);
+        reset_grads(tr, grads);
         fdl_clear_error();
         return fdl_fail(status, "%s", why);
     }
@@ -351,7 +378,7 @@ static fdl_status check(fdl_trainer *tr, trainer_plan *p, bool *good, char *why,
     step_state s;
     outcome captured, eager, again;
     trainer_meter host = tr->meter;
-    fdl_tensor **grads = note_grads(tr, p->n_params);
+    fdl_tensor **grads = note_grads(tr);
     bool noted = grads && state_save(tr, p->part, &s) == FDL_OK;
     if (noted) {
         noted = plan_launch(tr, p) == FDL_OK && outcome_note(&s, p, true, &captured) == FDL_OK;
@@ -360,7 +387,7 @@ static fdl_status check(fdl_trainer *tr, trainer_plan *p, bool *good, char *why,
             snprintf(why, size, "the captured step failed: %s", fdl_last_error()->message);
         fdl_clear_error();
         FDL_TRY(state_restore(tr, &s));
-        FDL_TRY(reset_grads(tr, grads, p->n_params));
+        FDL_TRY(reset_grads(tr, grads));
     } else {
         snprintf(why, size, "the step's state can't be copied for the check: %s", fdl_last_error()->message);
         fdl_clear_error();
@@ -377,11 +404,11 @@ static fdl_status check(fdl_trainer *tr, trainer_plan *p, bool *good, char *why,
     if (!(*good = close_enough(d))) {
         /* Two eager steps may be as far apart, where kernels add in an order that varies. */
         FDL_TRY(state_restore(tr, &s));
-        FDL_TRY(reset_grads(tr, grads, p->n_params));
+        FDL_TRY(reset_grads(tr, grads));
         tr->meter = host;
         FDL_TRY(eager_outcome(tr, p, &s, &again, &kept));
         fdl_clear_error();
-        distance own = kept ? outcome_distance(&s, p, &eager, &again) : (distance){0, 0};
+        distance own = kept ? outcome_distance(&s, p, &eager, &again) : (distance){0, 0, 0};
         *good = kept && d.grads <= 4 * own.grads && d.state <= 4 * own.state + 1e-5;
         snprintf(
             why, size,

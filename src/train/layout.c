@@ -165,7 +165,7 @@ static bool agree(const step_state *s, const trainer_plan *p, const trial *a, co
 {
     bool matmul = false, cudnn = false;
     fdl_is_tf32_allowed(&matmul, &cudnn);
-    return outcome_distance(s, p, &a->from_one, &b->from_one).grads <= (cudnn ? 1e-2 : 1e-4);
+    return outcome_distance(s, p, &a->from_one, &b->from_one).norm <= (cudnn ? 1e-2 : 1e-4);
 }
 
 /* Measures both; true: channels-last is faster and computes the same, and *q is its plan. */

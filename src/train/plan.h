@@ -89,9 +89,13 @@ typedef struct outcome {
 /* of_plan: the gradients that the plan's graph writes; otherwise the parameters' own. */
 fdl_status outcome_note(const step_state *s, const trainer_plan *p, bool of_plan, outcome *o);
 
-/* How far two outcomes are apart, relative to the largest value of each tensor; 0 for equal bits. */
+/* How far two outcomes are apart; 0 for equal bits. */
 typedef struct distance {
-    double grads, state;
+    double grads,
+        state; /* the largest difference relative to the largest value, of that tensor which is worst */
+    double
+        norm; /* of all gradients' difference as one vector, relative to theirs: a gradient that is nothing but rounding,
+                  * as that of a bias before a batch norm, doesn't count */
 } distance;
 
 distance outcome_distance(const step_state *s, const trainer_plan *p, const outcome *a, const outcome *b);

@@ -154,7 +154,9 @@ static pass *pass_for(fdl_runner *r, fdl_list inputs)
         pass *p = *at;
         bool fits = p->n == inputs.n && p->key.module == k.module && p->key.modes == k.modes;
         for (int i = 0; fits && i < p->n; i++)
-            fits = looks_the_same(&p->inputs[i], inputs.at[i]);
+            fits = p->inputs[i].dtype == fdl_dtype_of(inputs.at[i]) &&
+                   fdl_shape_eq(p->inputs[i].shape,
+                                fdl_shape_of(inputs.at[i])); /* values are copied, whatever the strides */
         if (fits) {
             *at = p->next;
             p->next = r->passes;
@@ -277,7 +279,10 @@ static fdl_status record(fdl_runner *r, pass *p, fdl_list inputs)
     p->graph = fdl_cuda_graph_new();
     if (!p->graph)
         return fdl_error_pending();
-    if (!r->pool.hi && !r->pool.lo)
+    bool shared = false;
+    for (const pass *other = r->passes; other; other = other->next)
+        shared = shared || other->stage == PLAN_REPLAY;
+    if (!shared) /* a pool ends with the last of its graphs */
         r->pool = fdl_cuda_pool_new();
     FDL_TRY(fdl_cuda_graph_begin(p->graph, .pool = r->pool, .mode = FDL_CAPTURE_THREAD_LOCAL,
                                  .device = fdl_device_of(r->probe)));

@@ -108,6 +108,15 @@ static double apart(fdl_tensor *a, fdl_tensor *b)
     return far == 0 ? 0 : far / (most > 0 ? most : 1);
 }
 
+/* The sum of the squares of a - b, or of a. */
+static double squares(fdl_tensor *a, fdl_tensor *b)
+{
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    fdl_tensor *x = fdl_double(a);
+    return fdl_item(fdl_sum(fdl_square(b ? fdl_sub(x, fdl_double(b)) : x)));
+}
+
 fdl_status outcome_note(const step_state *s, const trainer_plan *p, bool of_plan, outcome *o)
 {
     o->state = copies(s);
@@ -125,10 +134,15 @@ fdl_status outcome_note(const step_state *s, const trainer_plan *p, bool of_plan
 
 distance outcome_distance(const step_state *s, const trainer_plan *p, const outcome *a, const outcome *b)
 {
-    distance d = {0, 0};
+    distance d = {0, 0, 0};
+    double far = 0, all = 0;
     for (int i = 0; i < p->n_params; i++)
-        if (a->grad[i] && b->grad[i])
+        if (a->grad[i] && b->grad[i]) {
             d.grads = fmax(d.grads, apart(a->grad[i], b->grad[i]));
+            far += squares(a->grad[i], b->grad[i]);
+            all += squares(b->grad[i], NULL);
+        }
+    d.norm = far == 0 ? 0 : sqrt(far / all);
     for (int i = 0; i < s->n; i++)
         d.state = fmax(d.state, apart(a->state[i], b->state[i]));
     return d;

@@ -54,6 +54,16 @@ fdl_tensor *trainer_call(const fdl_trainer *tr, fdl_loss_fn fn, fdl_list batch)
     return x;
 }
 
+static fdl_list trainable(const fdl_trainer *tr)
+{
+    fdl_list params = trainer_params(tr);
+    int n = 0;
+    for (int i = 0; params.at && i < params.n; i++)
+        if (fdl_requires_grad(params.at[i]))
+            params.at[n++] = params.at[i];
+    return (fdl_list){n, params.at};
+}
+
 static fdl_status backward(fdl_trainer *tr, fdl_tensor *loss)
 {
     if (tr->o.accumulate > 1)
@@ -63,8 +73,11 @@ static fdl_status backward(fdl_trainer *tr, fdl_tensor *loss)
     const trainer_meter *m = &tr->meter;
     bool has_one = m->placed && !m->last_on_host && fdl_ndim(loss) == 0 &&
                    fdl_dtype_of(loss) == FDL_FLOAT32 && fdl_device_eq(fdl_device_of(loss), m->device);
-    return has_one ? fdl_backward(loss, .gradient = m->one)
-                   : fdl_backward(loss); /* saves the kernel that fills one */
+    fdl_list only = {0, NULL};
+    if (tr->own_only)
+        only = trainable(tr);
+    return fdl_backward(loss, .gradient = has_one ? m->one : NULL, /* saves the kernel that fills one */
+                        .inputs = only);
 }
 
 /* Gradients are there: to the end of the step. */
@@ -106,6 +119,8 @@ fdl_status trainer_run_eager(fdl_trainer *tr, fdl_list batch, trainer_part part)
             "trainer: the loss function returned %s; a loss is one number, such as fdl_mean gives",
             fdl_describe(loss, text, sizeof text));
     }
+    if (tr->recording && !tr->own_only)
+        FDL_TRY(trainer_check_leaves(tr, loss));
     FDL_TRY(trainer_meter_take(tr, loss, part));
     if (FDL_LIKELY(!tr->skip_group))
         FDL_TRY(backward(tr, loss));

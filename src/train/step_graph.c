@@ -65,8 +65,11 @@ static fdl_status prepare(fdl_trainer *tr, fdl_list batch, const fdl_train_captu
                           "fdl_train_capture: the step wasn't recorded: another capture or watch is running");
     if (o->keep_warmup)
         return status;
-    fdl_status undone = undo(tr, &before);
-    return status == FDL_OK ? undone : status;
+    char why[REASON_SIZE + 64];
+    snprintf(why, sizeof why, "%s", status == FDL_OK ? "" : fdl_last_error()->message);
+    fdl_clear_error();
+    FDL_TRY(undo(tr, &before));
+    return status == FDL_OK ? FDL_OK : fdl_fail(status, "%s", why);
 }
 
 fdl_step_graph *fdl_train_capture_opt(fdl_module *model, fdl_optim *opt, fdl_loss_fn loss, fdl_list batch,
@@ -87,6 +90,7 @@ fdl_step_graph *fdl_train_capture_opt(fdl_module *model, fdl_optim *opt, fdl_los
                         .on_nonfinite = FDL_NONFINITE_GO_ON, .max_plans = 1);
     if (!tr)
         return NULL;
+    tr->own_only = true;
     fdl_step_graph *g = NULL;
     if (!tr->probe || fdl_device_of(tr->probe).type != FDL_DEVICE_TYPE_CUDA) {
         char name[FDL_DEVICE_NAME_SIZE];

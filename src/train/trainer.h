@@ -71,6 +71,8 @@ struct fdl_trainer {
     fdl_tensor *
         *room; /* [room_for] kept: where recorded groups gather each parameter's gradient; NULL: none yet */
     int room_for;
+    bool recording; /* the step that runs is being captured */
+    bool own_only;  /* gradients go to the optimizer's parameters and to nothing else */
     trainer_layout layout;
     double layout_ms[2]; /* what a step took, row-major and channels-last; 0: not measured */
 };
@@ -91,6 +93,10 @@ fdl_status trainer_run(fdl_trainer *tr, fdl_list batch, trainer_part part);
 bool trainer_plans_say(const fdl_trainer *tr, FILE *file);
 void trainer_plans_free(fdl_trainer *tr);
 void trainer_room_free(fdl_trainer *tr);
+/* The optimizer's parameters, one group after the other (scope). */
+fdl_list trainer_params(const fdl_trainer *tr);
+/* Before the backward of a step that is captured: what it adds gradients to must be the optimizer's. */
+fdl_status trainer_check_leaves(const fdl_trainer *tr, fdl_tensor *loss);
 
 /* meter.c: what the host notes of a loss that a replay has taken. */
 void trainer_meter_replayed(fdl_trainer *tr);

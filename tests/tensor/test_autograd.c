@@ -357,6 +357,12 @@ static void a_fused_layer_has_fewer_nodes(void **state)
     fdl_tensor *w = fdl_randn(FDL_SHAPE(4, 3), .requires_grad = true);
     fdl_tensor *b = fdl_randn(FDL_SHAPE(4), .requires_grad = true);
     assert_int_equal(fdl_autograd_nodes(x), 0);
+    assert_int_equal(fdl_autograd_leaves(x).n, 0);
+    fdl_list leaves = fdl_autograd_leaves(fdl_add(fdl_linear(x, w, .bias = b), fdl_mul(fdl_sum(x), 3)));
+    assert_int_equal(leaves.n, 3);
+    for (int i = 0; i < 3; i++)
+        assert_true(fdl_is(leaves.at[i], x) || fdl_is(leaves.at[i], w) || fdl_is(leaves.at[i], b));
+    assert_int_equal(fdl_autograd_leaves(fdl_detach(x)).n, 0);
     assert_true(fdl_autograd_nodes(fdl_mul(x, 2)) >= 1);
     assert_true(fdl_autograd_nodes(fdl_linear(x, w, .bias = b)) <
                 fdl_autograd_nodes(fdl_add(fdl_matmul(x, fdl_t(w)), b)));

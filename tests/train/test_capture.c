@@ -340,11 +340,13 @@ static void failed_captures_leave_no_trace(void **state)
         expect_plan(j.tr, "the capture failed");
         assert_int_equal(fdl_trainer_steps(j.tr), 10);
         assert_true(isfinite(loss_after(j.tr, 10, 8)));
-        fdl_tensor *d = fdl_dropout(fdl_ones(FDL_SHAPE(64), .device = GPU), 0.5, .training = true);
-        check_some(d); /* the generator knows that no capture is open */
+        {
+            FDL_SCOPE;
+            fdl_tensor *d = fdl_dropout(fdl_ones(FDL_SHAPE(64), .device = GPU), 0.5, .training = true);
+            check_some(d); /* the generator knows that no capture is open */
+        }
         assert_false(fdl_cuda_is_capturing());
         job_free(&j);
-        fdl_drop(d);
         assert_int_equal(fdl_live_tensors(), live);
         check_ok(fdl_cuda_empty_cache());
         check_ok(fdl_cuda_memory_reserved(0, &reserved[at > 0]));
@@ -577,6 +579,28 @@ static void parameters_without_an_optimizer(void **state)
     check_ok(fdl_module_free(m));
 }
 
+static fdl_tensor *free_leaf;
+
+static fdl_tensor *with_a_leaf(fdl_module *m, fdl_list batch, void *ctx)
+{
+    return fdl_add(loss_of(m, batch, ctx), fdl_sum(free_leaf));
+}
+
+/* The same of a tensor of no module. */
+static void leaves_without_an_optimizer(void **state)
+{
+    (void)state;
+    need_gpu();
+    FDL_SCOPE;
+    free_leaf = fdl_zeros(FDL_SHAPE(3), .device = GPU, .requires_grad = true);
+    job j = job_new(tower(false), adam, with_a_leaf, (fdl_trainer_opts){0});
+    for (int t = 0; t < 6; t++)
+        check_ok(step_with(j.tr, t, 8, GPU));
+    expect_plan(j.tr, "optimizer doesn't have");
+    assert_true(fdl_item(fdl_sum(fdl_grad(free_leaf))) == 18);
+    job_free(&j);
+}
+
 static fdl_tensor *factor(fdl_module *m, fdl_list batch, void *ctx)
 {
     return fdl_mul(loss_of(m, batch, NULL), *(double *)ctx);
@@ -697,6 +721,7 @@ int main(void)
         cmocka_unit_test(shapes_have_plans_of_their_own),
         cmocka_unit_test(reasons),
         cmocka_unit_test(parameters_without_an_optimizer),
+        cmocka_unit_test(leaves_without_an_optimizer),
         cmocka_unit_test(late_host_numbers_are_found),
         cmocka_unit_test(step_values_reach_replays),
         cmocka_unit_test(memory_stays_flat),
