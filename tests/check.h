@@ -14,6 +14,14 @@
 
 #include "flodl/flodl.h"
 
+/* FLODL_TEST=name runs the tests of that name alone; * and ? stand for any characters. */
+__attribute__((constructor)) static void only_tests_named(void)
+{
+    const char *name = getenv("FLODL_TEST");
+    if (name && *name)
+        cmocka_set_test_filter(name);
+}
+
 /* The last error has this status and every one of the words in its message; cleared afterwards. */
 static inline void check_error_(fdl_status status, const char *const *words, const char *file, int line)
 {

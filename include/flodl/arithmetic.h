@@ -33,8 +33,17 @@ FDL_API fdl_tensor *fdl_minimum_scalar(fdl_tensor *x, double s);
 FDL_API fdl_tensor *fdl_rsub_scalar(fdl_tensor *x, double s);
 FDL_API fdl_tensor *fdl_rdiv_scalar(fdl_tensor *x, double s);
 /* torch.floor_divide: rounds down. Not differentiable. Integers by 0: FDL_E_ARG on the CPU, undefined on CUDA; so are
- * fmod and remainder. */
+ * fdl_div_rounding, fmod and remainder. */
 FDL_API fdl_tensor *fdl_floor_divide(fdl_tensor *a, fdl_tensor *b);
+typedef enum fdl_rounding_mode {
+    FDL_ROUNDING_NONE = 0, /* true division: fdl_div */
+    FDL_ROUNDING_TRUNC,    /* toward 0, as C divides integers */
+    FDL_ROUNDING_FLOOR     /* down, as Python's // */
+} fdl_rounding_mode;
+/* torch.div with rounding_mode: of integers, the quotient rounded either way is an integer. Its gradient is 0. Another mode:
+ * FDL_E_ARG. */
+FDL_API fdl_tensor *fdl_div_rounding(fdl_tensor *a, fdl_tensor *b, fdl_rounding_mode mode);
+FDL_API fdl_tensor *fdl_div_rounding_scalar(fdl_tensor *x, double s, fdl_rounding_mode mode);
 /* torch.fmod: the dividend's sign, fmod(-5, 3) = -2. */
 FDL_API fdl_tensor *fdl_fmod(fdl_tensor *a, fdl_tensor *b);
 FDL_API fdl_tensor *fdl_fmod_scalar(fdl_tensor *x, double s);

@@ -135,6 +135,12 @@ typedef struct fdl_eigh_opts {
  * eigenvalues alone. */
 FDL_API fdl_list fdl_linalg_eigh_opt(fdl_tensor *x, const fdl_eigh_opts *opts);
 FDL_API fdl_tensor *fdl_linalg_eigvalsh_opt(fdl_tensor *x, const fdl_eigh_opts *opts);
+/* torch.linalg.eig of any [*, n, n], whose eigenvalues and eigenvectors are complex numbers, for which there is no dtype: {real
+ * parts [*, n], imaginary parts [*, n], real parts of the eigenvectors as columns [*, n, n], imaginary parts}. Eigenvalues are in
+ * no order, vectors of length 1; the gradient through them is that of what doesn't depend on their phases. eigvals: {real parts,
+ * imaginary parts} of the eigenvalues alone. */
+FDL_API fdl_list fdl_linalg_eig(fdl_tensor *x);
+FDL_API fdl_list fdl_linalg_eigvals(fdl_tensor *x);
 
 /* ---- norms: torch.linalg ------------------------------------------------------------------------------ */
 

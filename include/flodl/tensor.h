@@ -45,8 +45,15 @@ typedef struct fdl_logspace_opts {
 } fdl_logspace_opts;
 /* torch.logspace: base^start to base^end, the exponents evenly spaced, both ends included -> [n]. n < 0: FDL_E_ARG. */
 FDL_API fdl_tensor *fdl_logspace_opt(double start, double end, int64_t n, const fdl_logspace_opts *opts);
-/* torch.eye -> [n, n]. */
-FDL_API fdl_tensor *fdl_eye_opt(int64_t n, const fdl_tensor_opts *opts);
+typedef struct fdl_eye_opts {
+    int opts_;
+    int64_t m; /* columns, default n */
+    fdl_dtype dtype;
+    fdl_device device;
+    bool requires_grad;
+} fdl_eye_opts;
+/* torch.eye: ones on the diagonal -> [n, m]. A negative extent: FDL_E_SHAPE. */
+FDL_API fdl_tensor *fdl_eye_opt(int64_t n, const fdl_eye_opts *opts);
 /* torch.zeros_like and so on: shape, dtype, device and memory format of x unless the options say otherwise. */
 FDL_API fdl_tensor *fdl_zeros_like_opt(fdl_tensor *x, const fdl_tensor_opts *opts);
 FDL_API fdl_tensor *fdl_ones_like_opt(fdl_tensor *x, const fdl_tensor_opts *opts);
@@ -203,7 +210,7 @@ FDL_END_DECLS
 #define fdl_logspace(start, end, ...) fdl_logspace_(start, end, __VA_ARGS__, .opts_ = 0)
 #define fdl_logspace_(start, end, n, ...) fdl_logspace_opt(start, end, n, &(fdl_logspace_opts){__VA_ARGS__})
 #define fdl_eye(...) fdl_eye_(__VA_ARGS__, .opts_ = 0)
-#define fdl_eye_(n, ...) fdl_eye_opt(n, FDL_TENSOR_OPTS_(__VA_ARGS__))
+#define fdl_eye_(n, ...) fdl_eye_opt(n, &(fdl_eye_opts){__VA_ARGS__})
 #define fdl_zeros_like(...) fdl_zeros_like_(__VA_ARGS__, .opts_ = 0)
 #define fdl_zeros_like_(x, ...) fdl_zeros_like_opt(x, FDL_TENSOR_OPTS_(__VA_ARGS__))
 #define fdl_ones_like(...) fdl_ones_like_(__VA_ARGS__, .opts_ = 0)

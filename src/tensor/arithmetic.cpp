@@ -33,7 +33,28 @@
 #include <ATen/ops/sub.h>
 #include <ATen/ops/xlogy.h>
 
+#include <optional>
+#include <string_view>
+
 using namespace flodl;
+
+namespace
+{
+
+std::optional<std::string_view> rounding(fdl_rounding_mode mode)
+{
+    switch (mode) {
+    case FDL_ROUNDING_NONE:
+        return std::nullopt;
+    case FDL_ROUNDING_TRUNC:
+        return "trunc";
+    case FDL_ROUNDING_FLOOR:
+        return "floor";
+    }
+    fail(FDL_E_ARG, "rounding mode %d is none", (int)mode);
+}
+
+} // namespace
 
 BINARY(fdl_add_tensor, at::add)
 BINARY(fdl_sub_tensor, at::sub)
@@ -70,6 +91,16 @@ fdl_tensor *fdl_mul_scalar(fdl_tensor *x, double s)
 fdl_tensor *fdl_div_scalar(fdl_tensor *x, double s)
 {
     return OP((x), at::div(x->t, scalar(s)));
+}
+
+fdl_tensor *fdl_div_rounding(fdl_tensor *a, fdl_tensor *b, fdl_rounding_mode mode)
+{
+    return OP((a, b), at::div(a->t, b->t, rounding(mode)));
+}
+
+fdl_tensor *fdl_div_rounding_scalar(fdl_tensor *x, double s, fdl_rounding_mode mode)
+{
+    return OP((x), at::div(x->t, scalar(s), rounding(mode)));
 }
 
 fdl_tensor *fdl_pow_scalar(fdl_tensor *x, double s)

@@ -157,12 +157,17 @@ fdl_tensor *fdl_logspace_opt(double start, double end, int64_t n, const fdl_logs
     });
 }
 
-fdl_tensor *fdl_eye_opt(int64_t n, const fdl_tensor_opts *opts)
+fdl_tensor *fdl_eye_opt(int64_t n, const fdl_eye_opts *opts)
 {
     return OP_DO((), {
-        if (n < 0)
-            fail(FDL_E_SHAPE, "extent %lld is negative", (long long)n);
-        return finished(at::eye(n, options(opts)), opts);
+        const fdl_eye_opts &o = or_default(opts);
+        fdl_tensor_opts t = {};
+        t.dtype = o.dtype;
+        t.device = o.device;
+        t.requires_grad = o.requires_grad;
+        if (n < 0 || o.m < 0)
+            fail(FDL_E_SHAPE, "extent %lld is negative", (long long)(n < 0 ? n : o.m));
+        return finished(at::eye(n, o.m ? o.m : n, options(&t)), &t);
     });
 }
 

@@ -125,7 +125,8 @@ fdl_status classify(const std::string &text)
         return FDL_E_OOM;
     if (contains(text, {"captur"})) /* of a CUDA graph */
         return FDL_E_STATE;
-    if (contains(text, {"LAPACK", "MAGMA", "cuSOLVER", "compiling PyTorch with"}))
+    if (contains(text,
+                 {"LAPACK", "MAGMA", "cuSOLVER", "compiling PyTorch with", "deterministic implementation"}))
         return FDL_E_UNSUPPORTED;
     if (contains(text,
                  {"ZeroDivisionError", "is singular", "positive-definite", "negative n",
@@ -180,8 +181,9 @@ fdl_status classify(const std::string &text)
 /* The first line, without "Exception raised from" and the source position behind it. */
 std::string first_line(std::string text)
 {
-    for (const char *cut : {"\nException raised from", " (Exception raised from",
-                            "  (Could this error message", " Please clone() the tensor", "\n"}) {
+    for (const char *cut :
+         {"\nException raised from", " (Exception raised from", "  (Could this error message",
+          " Please clone() the tensor", ", but you set 'torch.use_deterministic_algorithms", "\n"}) {
         size_t at = text.find(cut);
         if (at != std::string::npos)
             text.resize(at);
@@ -202,6 +204,8 @@ const char *hint(const std::string &text)
         return "; fdl_clone gives each element a place of its own";
     if (contains(text, {"backward through the graph a second time"}))
         return "; pass .retain_graph = true to the first fdl_backward";
+    if (contains(text, {"deterministic implementation"}))
+        return "; fdl_deterministic(false) around it, or .warn_only = true, allows it";
     return "";
 }
 

@@ -12,12 +12,15 @@
 #include <ATen/ops/cdist.h>
 #include <ATen/ops/dot.h>
 #include <ATen/ops/einsum.h>
+#include <ATen/ops/imag.h>
 #include <ATen/ops/inner.h>
 #include <ATen/ops/kron.h>
 #include <ATen/ops/linalg_cholesky.h>
 #include <ATen/ops/linalg_cross.h>
 #include <ATen/ops/linalg_det.h>
+#include <ATen/ops/linalg_eig.h>
 #include <ATen/ops/linalg_eigh.h>
+#include <ATen/ops/linalg_eigvals.h>
 #include <ATen/ops/linalg_eigvalsh.h>
 #include <ATen/ops/linalg_inv.h>
 #include <ATen/ops/linalg_lstsq.h>
@@ -40,6 +43,7 @@
 #include <ATen/ops/mv.h>
 #include <ATen/ops/outer.h>
 #include <ATen/ops/pdist.h>
+#include <ATen/ops/real.h>
 #include <ATen/ops/tensordot.h>
 
 using namespace flodl;
@@ -50,6 +54,13 @@ namespace
 std::vector<at::Tensor> all_of(std::tuple<at::Tensor, at::Tensor> &&t)
 {
     return {std::move(std::get<0>(t)), std::move(std::get<1>(t))};
+}
+
+/* Complex numbers as two tensors of real ones, behind those of `parts`. */
+void add_parts(std::vector<at::Tensor> &parts, const at::Tensor &z)
+{
+    parts.push_back(at::real(z).contiguous());
+    parts.push_back(at::imag(z).contiguous());
 }
 
 std::optional<double> given(double option)
@@ -230,6 +241,26 @@ fdl_list fdl_linalg_eigh_opt(fdl_tensor *x, const fdl_eigh_opts *opts)
 fdl_tensor *fdl_linalg_eigvalsh_opt(fdl_tensor *x, const fdl_eigh_opts *opts)
 {
     return OP((x), at::linalg_eigvalsh(x->t, or_default(opts).upper ? "U" : "L"));
+}
+
+fdl_list fdl_linalg_eig(fdl_tensor *x)
+{
+    return OP_DO((x), {
+        auto r = at::linalg_eig(x->t);
+        std::vector<at::Tensor> parts;
+        add_parts(parts, std::get<0>(r));
+        add_parts(parts, std::get<1>(r));
+        return parts;
+    });
+}
+
+fdl_list fdl_linalg_eigvals(fdl_tensor *x)
+{
+    return OP_DO((x), {
+        std::vector<at::Tensor> parts;
+        add_parts(parts, at::linalg_eigvals(x->t));
+        return parts;
+    });
 }
 
 /* ---- norms ---- */
