@@ -44,6 +44,35 @@ add_custom_command(OUTPUT ${bad_calls}
 target_sources(test_tensor_bad_calls PRIVATE ${bad_calls})
 target_include_directories(test_tensor_bad_calls PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/tests)
 
+# The promises of the tensor layer, each by itself: ctest -C promises -R 'promise[.]042' runs the tests that keep it, and no others.
+# Without -C they aren't there: the programs run all the same.
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS tests/tensor/promises.txt)
+file(READ tests/tensor/promises.txt text)
+string(REGEX MATCHALL "\n *[0-9]+ +[a-z0-9_./,*]+" promises "${text}")
+foreach(promise ${promises})
+  string(REGEX MATCH "[0-9]+" number ${promise})
+  string(REGEX MATCH "...$" number 00${number})
+  string(REGEX MATCH "[a-z].*" tests ${promise})
+  string(REPLACE "," ";" tests ${tests})
+  foreach(test ${tests})
+    if(NOT test MATCHES "^([a-z]+)[.]([a-z_]+)/(.*)$")
+      continue() # the test `promises` says so
+    endif()
+    set(program ${CMAKE_MATCH_1}.${CMAKE_MATCH_2})
+    set(target test_${CMAKE_MATCH_1}_${CMAKE_MATCH_2})
+    set(only ${CMAKE_MATCH_3})
+    string(REPLACE "_*" "" name ${only})
+    foreach(device "" .cuda)
+      if(TARGET ${target} AND TEST ${program}${device})
+        get_test_property(${program}${device} ENVIRONMENT environment)
+        add_test(NAME promise.${number}.${name}${device} CONFIGURATIONS promises COMMAND ${target})
+        set_tests_properties(promise.${number}.${name}${device} PROPERTIES LABELS promises TIMEOUT 600
+          SKIP_RETURN_CODE 77 ENVIRONMENT "FLODL_TEST=${only};${environment}")
+      endif()
+    endforeach()
+  endforeach()
+endforeach()
+
 # The examples check themselves: each runs as example.<name>, but for those whose data the repository doesn't have.
 set(examples_without_data mnist)
 if(FLODL_EXAMPLES)

@@ -452,13 +452,14 @@ static void gradgradcheck_sees_the_second_order(void **state)
 
 enum { THREADS = 4, STEPS = 20 };
 
+static fdl_device here; /* a new thread's default device is the CPU */
+
 static double trained(uint64_t seed)
 {
     FDL_SCOPE;
-    fdl_generator *numbers = fdl_generator_new(seed, FDL_CPU);
-    fdl_tensor *w = fdl_randn(FDL_SHAPE(8, 4), .generator = numbers, .dtype = FDL_FLOAT64, .device = FDL_CPU);
-    fdl_tensor *x =
-        fdl_randn(FDL_SHAPE(16, 8), .generator = numbers, .dtype = FDL_FLOAT64, .device = FDL_CPU);
+    fdl_generator *numbers = fdl_generator_new(seed, here);
+    fdl_tensor *w = fdl_randn(FDL_SHAPE(8, 4), .generator = numbers, .dtype = FDL_FLOAT64, .device = here);
+    fdl_tensor *x = fdl_randn(FDL_SHAPE(16, 8), .generator = numbers, .dtype = FDL_FLOAT64, .device = here);
     fdl_generator_free(numbers);
     if (fdl_requires_grad_(w, true) != FDL_OK)
         return NAN;
@@ -488,6 +489,7 @@ static void four_threads_give_the_serial_result(void **state)
     (void)state;
     pthread_t threads[THREADS];
     double parallel[THREADS];
+    here = fdl_default_device();
     for (int i = 0; i < THREADS; i++) {
         parallel[i] = i + 1;
         assert_int_equal(pthread_create(&threads[i], NULL, trains, &parallel[i]), 0);
@@ -514,6 +516,42 @@ static void steps_in_scopes_leave_nothing(void **state)
         check_ok(fdl_clear_grad(w));
     }
     assert_int_equal(fdl_live_tensors(), before);
+}
+
+/* Blurred images through a layer that is used three times: 500 such steps give back all that they took. */
+static void steps_with_loops_and_blur_give_memory_back(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    bool on_gpu = fdl_default_device().type == FDL_DEVICE_TYPE_CUDA;
+    fdl_tensor *w = fdl_randn(FDL_SHAPE(3, 3, 3, 3), .requires_grad = true);
+    fdl_tensor *blur = fdl_full(FDL_SHAPE(3, 1, 5, 5), 1.0 / 25);
+    int64_t kb = 0, allocated = 0, live = 0;
+    for (int i = 0; i <= 500; i++) {
+        if (i == 50) {
+            fdl_malloc_trim();
+            kb = fdl_rss_kb();
+            live = fdl_live_tensors();
+            if (on_gpu)
+                check_ok(fdl_cuda_memory_allocated(0, &allocated));
+        }
+        FDL_SCOPE;
+        fdl_tensor *x = fdl_conv2d(fdl_randn(FDL_SHAPE(4, 3, 32, 32)), blur, .padding = 2, .groups = 3);
+        for (int turn = 0; turn < 3; turn++)
+            x = fdl_tanh(fdl_conv2d(x, w, .padding = 1));
+        check_ok(fdl_backward(fdl_mean(fdl_square(x))));
+        check_ok(fdl_clear_grad(w));
+    }
+    assert_int_equal(fdl_live_tensors(), live);
+    fdl_malloc_trim();
+    int64_t grown = fdl_rss_kb() - kb, still = allocated;
+    if (on_gpu)
+        check_ok(fdl_cuda_memory_allocated(0, &still));
+    assert_int_equal(still, allocated);
+    print_message("resident: %lld KiB more\n", (long long)grown);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    assert_true(grown < 20 * 1024);
+#endif
 }
 
 static void an_accumulator_is_held(void **state)
@@ -558,6 +596,7 @@ int main(void)
         cmocka_unit_test(gradgradcheck_sees_the_second_order),
         cmocka_unit_test(four_threads_give_the_serial_result),
         cmocka_unit_test(steps_in_scopes_leave_nothing),
+        cmocka_unit_test(steps_with_loops_and_blur_give_memory_back),
         cmocka_unit_test(an_accumulator_is_held),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

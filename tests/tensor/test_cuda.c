@@ -1,23 +1,12 @@
 /* CUDA: what holds without a device, then devices, memory, streams, events and graphs on one. A test that needs a GPU says
  * that it is skipped where there is none. */
-#include "check.h"
+#include "gpu.h"
 
 #include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define need_gpu()                                      \
-    do {                                                \
-        if (!fdl_cuda_available()) {                    \
-            print_message("skipped: no CUDA device\n"); \
-            skip();                                     \
-        }                                               \
-    } while (0)
-
-#define GPU FDL_CUDA(0)
-static const int64_t MIB = INT64_C(1) << 20;
 
 static fdl_status nothing(void *ctx)
 {

@@ -1,12 +1,5 @@
 /* The thread's error: when it is set, kept, read and cleared; what it says; NULL passing through. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <flodl/flodl.h>
+#include "check.h"
 
 static void an_error_has_text_and_place(void **state)
 {

@@ -1,12 +1,5 @@
 /* Who frees a tensor: scopes left in every way, escape, keep, adopt, drop, return, lists, the checked mode, modes. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <flodl/flodl.h>
+#include "check.h"
 
 static fdl_tensor *one(void)
 {
@@ -286,6 +279,10 @@ static void the_checked_mode_names_the_place(void **state)
     }
     assert_null(fdl_clone(dead));
     expect(FDL_E_STATE, "test_scope.c:");
+    fdl_tensor *kept = fdl_keep(fdl_ones(FDL_SHAPE(2)));
+    assert_int_equal(fdl_free(kept), FDL_OK);
+    assert_int_equal(fdl_free(kept), FDL_E_STATE);
+    expect(FDL_E_STATE, "fdl_free: x was freed");
     fdl_set_checked(false);
     assert_false(fdl_is_checked());
 }
@@ -383,6 +380,45 @@ static void too_many_modes_are_an_error(void **state)
     assert_true(fdl_grad_enabled());
 }
 
+/* ---- what is left -------------------------------------------------------------------------------------------------------- */
+
+static void a_thousand_operations_leave_what_was_kept(void **state)
+{
+    (void)state;
+    int64_t before = fdl_live_tensors();
+    fdl_tensor *kept;
+    {
+        FDL_SCOPE;
+        fdl_tensor *x = one();
+        for (int i = 0; i < 1000; i++)
+            x = fdl_add(x, 1);
+        assert_int_equal(fdl_live_tensors(), before + 1001);
+        kept = fdl_keep(x);
+    }
+    assert_int_equal(fdl_live_tensors(), before + 1);
+    assert_float_equal(fdl_item(kept), 1001, 0);
+    FDL_CHECK(fdl_free(kept));
+    FDL_CHECK(fdl_free(NULL));
+    assert_int_equal(fdl_live_tensors(), before);
+}
+
+static void storage_goes_with_its_scope(void **state)
+{
+    (void)state;
+    int64_t before = 0;
+    for (int i = 0; i < 1000; i++) {
+        if (i == 10)
+            before = fdl_rss_kb();
+        FDL_SCOPE;
+        assert_non_null(fdl_ones(FDL_SHAPE(1000, 1000))); /* 4 MB: 4 GB in all */
+    }
+    int64_t grown = fdl_rss_kb() - before;
+    print_message("%lld KiB more than after ten\n", (long long)grown);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    assert_true(grown < 16 * 1024);
+#endif
+}
+
 /* ---- steady state ------------------------------------------------------------------------------------------------------- */
 
 static void two_thousand_training_steps_leave_nothing(void **state)
@@ -405,6 +441,7 @@ static void two_thousand_training_steps_leave_nothing(void **state)
 
 int main(void)
 {
+    on_test_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_way_out_of_a_block_closes_its_scope),
         cmocka_unit_test(return_passes_every_scope_of_the_function),
@@ -421,6 +458,8 @@ int main(void)
         cmocka_unit_test(modes_hold_to_the_end_of_the_block),
         cmocka_unit_test(modes_close_in_order),
         cmocka_unit_test(too_many_modes_are_an_error),
+        cmocka_unit_test(a_thousand_operations_leave_what_was_kept),
+        cmocka_unit_test(storage_goes_with_its_scope),
         cmocka_unit_test(two_thousand_training_steps_leave_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,13 +1,7 @@
 /* Threads: each has its scopes, error, modes and defaults; tensors pass between them; eight train eight models. */
+#include "check.h"
+
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <flodl/flodl.h>
 
 enum { THREADS = 8 };
 
