@@ -1,6 +1,13 @@
 /* The thread's error: when it is set, kept, read and cleared; what it says; NULL passing through. */
 #include "check.h"
 
+/* "cpu", or "cuda" where the tests run on a GPU. */
+static const char *here(void)
+{
+    static char name[FDL_DEVICE_NAME_SIZE];
+    return fdl_device_name(fdl_default_device(), name);
+}
+
 static void an_error_has_text_and_place(void **state)
 {
     (void)state;
@@ -11,9 +18,10 @@ static void an_error_has_text_and_place(void **state)
     const fdl_error *e = fdl_last_error();
     assert_int_equal(e->status, FDL_E_SHAPE);
     /* libtorch's own words between begin and end; 2.15 puts "mm: " before them */
-    static const char
-        begin[] = "fdl_matmul([2, 3] float32 cpu, [2, 3] float32 cpu): ",
-        end[] = "mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3); the inner sizes must agree";
+    char begin[96];
+    snprintf(begin, sizeof begin, "fdl_matmul([2, 3] float32 %s, [2, 3] float32 %s): ", here(), here());
+    static const char end[] =
+        "mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3); the inner sizes must agree";
     size_t length = strlen(e->message);
     assert_memory_equal(e->message, begin, strlen(begin));
     assert_true(length <= strlen(begin) + strlen(end) + 4);
@@ -91,7 +99,9 @@ static void frequent_mistakes_get_a_hint(void **state)
     assert_non_null(strstr(fdl_last_error()->message, "does not require grad"));
     assert_null(fdl_add(fdl_ones(FDL_SHAPE(2)), fdl_ones(FDL_SHAPE(3))));
     assert_int_equal(fdl_last_error()->status, FDL_E_SHAPE);
-    assert_non_null(strstr(fdl_last_error()->message, "[2] float32 cpu, [3] float32 cpu"));
+    char operands[64];
+    snprintf(operands, sizeof operands, "[2] float32 %s, [3] float32 %s", here(), here());
+    assert_non_null(strstr(fdl_last_error()->message, operands));
     fdl_clear_error();
 }
 
@@ -170,6 +180,7 @@ static void options_say_an_explicit_zero(void **state)
 
 int main(void)
 {
+    on_test_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_error_has_text_and_place),
         cmocka_unit_test(null_passes_through_and_keeps_the_first_error),
