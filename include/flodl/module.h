@@ -57,6 +57,8 @@ typedef struct fdl_parameters_opts {
                         * that is not unique */
     bool transient; /* buffers: those that are not saved, too */
     bool every;     /* a shared one under each of its names, not under the first only */
+    int min_ndim;   /* only those of so many dims or more: 2 for the weights that decay */
+    int max_ndim;   /* only those of so many dims or fewer: 1 for biases and norms; default: all */
 } fdl_parameters_opts;
 /* Every parameter of the tree once, frozen ones included; a shared one under its first name. Scope. */
 FDL_API fdl_params *fdl_parameters_opt(fdl_module *m, const fdl_parameters_opts *opts);

@@ -284,6 +284,17 @@ typedef struct fdl_nn_embedding_opts {
  * N(0, 1). */
 FDL_API fdl_module *fdl_nn_embedding_opt(int64_t num, int64_t dim, const fdl_nn_embedding_opts *opts);
 
+typedef struct fdl_nn_position_embedding_opts {
+    int opts_;
+    bool batch_first; /* [N, L, dim] instead of [L, N, dim] */
+    fdl_dtype dtype;
+    fdl_device device;
+} fdl_nn_position_embedding_opts;
+/* Learned positions: [L, N, dim] or [L, dim] -> the same, x plus row i of the weight at position i. L above max: FDL_E_SHAPE.
+ * Parameter weight [max, dim], N(0, 1). What models for PyTorch write as x + nn.Embedding(max, dim)(arange(L)). */
+FDL_API fdl_module *fdl_nn_position_embedding_opt(int64_t max, int64_t dim,
+                                                  const fdl_nn_position_embedding_opts *opts);
+
 /* ---- recurrent layers --------------------------------------------------------------------------- */
 
 /* D is 2 when bidirectional, else 1; H is hid, or proj where that is given. */
@@ -519,6 +530,10 @@ FDL_END_DECLS
 
 #define fdl_nn_embedding(num, ...) fdl_nn_embedding_(num, __VA_ARGS__, .opts_ = 0)
 #define fdl_nn_embedding_(num, dim, ...) fdl_nn_embedding_opt(num, dim, &(fdl_nn_embedding_opts){__VA_ARGS__})
+
+#define fdl_nn_position_embedding(max, ...) fdl_nn_position_embedding_(max, __VA_ARGS__, .opts_ = 0)
+#define fdl_nn_position_embedding_(max, dim, ...) \
+    fdl_nn_position_embedding_opt(max, dim, &(fdl_nn_position_embedding_opts){__VA_ARGS__})
 
 #define fdl_nn_gru(in, ...) fdl_nn_gru_(in, __VA_ARGS__, .opts_ = 0)
 #define fdl_nn_gru_(in, hid, ...) fdl_nn_gru_opt(in, hid, &(fdl_nn_gru_opts){__VA_ARGS__})

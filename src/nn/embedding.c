@@ -1,7 +1,8 @@
-/* Rows of a table by index. */
+/* Rows of a table: by index, and by position. */
 #include "flodl/embedding.h"
 
 #include "arguments.h"
+#include "flodl/arithmetic.h"
 #include "flodl/inplace.h"
 #include "flodl/index.h"
 #include "flodl/nn.h"
@@ -54,5 +55,53 @@ fdl_module *fdl_nn_embedding_opt(int64_t num, int64_t dim, const fdl_nn_embeddin
     self->max_norm = o.max_norm;
     self->norm_type = norm_type;
     self->weight = fdl_module_param(m, "weight", new_table(num, dim, &o));
+    return fdl_module_done(m);
+}
+
+/* ---- positions ---------------------------------------------------------------------------------- */
+
+typedef struct positions {
+    int64_t max, dim;
+    bool batch_first;
+    fdl_tensor *weight;
+} positions;
+
+static fdl_tensor *positions_forward(void *self, fdl_tensor *x)
+{
+    positions *m = self;
+    fdl_shape s = fdl_shape_of(x);
+    if (s.ndim < 0)
+        return NULL;
+    bool batched = s.ndim == 3;
+    int64_t length = s.ndim < 2 ? 0 : s.d[batched && m->batch_first ? 1 : 0];
+    if ((s.ndim != 2 && s.ndim != 3) || s.d[s.ndim - 1] != m->dim || length > m->max) {
+        char text[256];
+        return fdl_fail_null(FDL_E_SHAPE,
+                             "position_embedding: x is %s, must be [%s, %" PRId64 "] or [L, %" PRId64
+                             "] with L at most %" PRId64,
+                             fdl_describe(x, text, sizeof text), m->batch_first ? "N, L" : "L, N", m->dim,
+                             m->dim, m->max);
+    }
+    fdl_tensor *rows = length == m->max ? m->weight : fdl_narrow(m->weight, 0, 0, length);
+    return fdl_add(x, batched && !m->batch_first ? fdl_unsqueeze(rows, 1) : rows);
+}
+
+fdl_module *fdl_nn_position_embedding_opt(int64_t max, int64_t dim,
+                                          const fdl_nn_position_embedding_opts *opts)
+{
+    static const fdl_module_ops ops = {
+        .kind = "position_embedding", .size = sizeof(positions), .forward = positions_forward};
+    const fdl_nn_position_embedding_opts o = opts ? *opts : (fdl_nn_position_embedding_opts){0};
+    if (!arg_at_least("position_embedding", "max", max, 1) ||
+        !arg_at_least("position_embedding", "dim", dim, 1))
+        return NULL;
+    FDL_SCOPE;
+    fdl_module *m = fdl_module_new(&ops);
+    positions *self = fdl_module_self(m);
+    if (!self)
+        return NULL;
+    *self = (positions){.max = max, .dim = dim, .batch_first = o.batch_first};
+    fdl_nn_embedding_opts table = {.dtype = o.dtype, .device = o.device};
+    self->weight = fdl_module_param(m, "weight", new_table(max, dim, &table));
     return fdl_module_done(m);
 }

@@ -203,6 +203,9 @@ static fdl_params *selected(const collection *c)
             continue;
         if (c->opts.match && fnmatch(c->opts.match, f->name, 0) != 0)
             continue;
+        int ndim = fdl_ndim(fdl_param_tensor(f->p));
+        if (ndim < c->opts.min_ndim || (c->opts.max_ndim && ndim > c->opts.max_ndim))
+            continue;
         char *name = fdl_scope_alloc(strlen(f->name) + 1);
         if (!name)
             return NULL;

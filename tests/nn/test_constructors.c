@@ -86,6 +86,8 @@ static void wrong_arguments_are_named(void **state)
     REFUSED(fdl_nn_embedding(3, 3, .padding_idx = FDL_SOME(-4)), "padding_idx is -4");
     REFUSED(fdl_nn_embedding(3, 3, .max_norm = -1), "max_norm is -1");
     REFUSED(fdl_nn_embedding(3, 3, .max_norm = 1, .norm_type = -2), "norm_type is -2");
+    REFUSED(fdl_nn_position_embedding(0, 3), "fdl_nn_position_embedding", "max is 0");
+    REFUSED(fdl_nn_position_embedding(3, -1), "dim is -1");
 
     REFUSED(fdl_nn_prelu(0), "n is 0");
     REFUSED(fdl_nn_hardtanh(.min = 2), "min is 2");
@@ -129,6 +131,7 @@ static void every_module_with_parameters_takes_a_dtype(void **state)
     float_all(fdl_nn_group_norm(1, 2, .dtype = FDL_FLOAT64));
     float_all(fdl_nn_batch_norm2d(2, .dtype = FDL_FLOAT64));
     float_all(fdl_nn_embedding(2, 3, .dtype = FDL_FLOAT64));
+    float_all(fdl_nn_position_embedding(2, 3, .dtype = FDL_FLOAT64));
     float_all(fdl_nn_prelu(1, .dtype = FDL_FLOAT64));
     float_all(fdl_nn_gru(2, 3, .dtype = FDL_FLOAT64));
     float_all(fdl_nn_lstm(2, 3, .dtype = FDL_FLOAT64));
@@ -320,6 +323,23 @@ static void embedding_takes_whole_numbers_and_scales_its_rows(void **state)
     check_ok(fdl_module_free(sparse));
 }
 
+static void positions_end_where_the_table_does(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = fdl_nn_position_embedding(3, 2, .batch_first = true);
+    fdl_tensor *w = fdl_param_tensor(fdl_module_own_param(m, "weight"));
+    fdl_tensor *y = fdl_forward(m, fdl_zeros(FDL_SHAPE(4, 3, 2)));
+    assert_true(fdl_same(fdl_select(y, 0, 3), fdl_detach(w)));
+    assert_null(fdl_forward(m, fdl_zeros(FDL_SHAPE(3, 4, 2))));
+    check_error(FDL_E_SHAPE, "position_embedding", "[3, 4, 2]", "[N, L, 2]", "at most 3");
+    assert_null(fdl_forward(m, fdl_zeros(FDL_SHAPE(4, 3, 1))));
+    check_error(FDL_E_SHAPE, "[4, 3, 1]");
+    assert_null(fdl_forward(m, fdl_zeros(FDL_SHAPE(2))));
+    check_error(FDL_E_SHAPE, "[2]");
+    check_ok(fdl_module_free(m));
+}
+
 static void wrong_inputs_are_refused(void **state)
 {
     (void)state;
@@ -361,6 +381,7 @@ int main(void)
         cmocka_unit_test(dropout_drops_and_scales),
         cmocka_unit_test(rrelu_draws_slopes_in_training_only),
         cmocka_unit_test(embedding_takes_whole_numbers_and_scales_its_rows),
+        cmocka_unit_test(positions_end_where_the_table_does),
         cmocka_unit_test(wrong_inputs_are_refused),
         cmocka_unit_test(identity_hands_its_input_through),
     };

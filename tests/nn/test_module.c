@@ -128,6 +128,12 @@ static void names_are_paths(void **state)
     assert_string_equal(fdl_params_name(bs, 0), "a.a.calls");
     assert_int_equal(fdl_params_numel(ps), 9);
     assert_int_equal(fdl_params_count(fdl_parameters(m, .match = "a.*")), 2);
+    fdl_module *linear = fdl_nn_linear(2, 3);
+    assert_string_equal(fdl_params_name(fdl_parameters(linear, .min_ndim = 2), 0), "weight");
+    assert_string_equal(fdl_params_name(fdl_parameters(linear, .max_ndim = 1), 0), "bias");
+    assert_int_equal(fdl_params_count(fdl_parameters(linear, .min_ndim = 1, .max_ndim = 2)), 2);
+    assert_int_equal(fdl_params_count(fdl_parameters(linear, .min_ndim = 2, .match = "b*")), 0);
+    fdl_module_free(linear);
     assert_non_null(fdl_params_find(ps, "b.inner.weight"));
     assert_null(fdl_params_find(ps, "b.weight"));
     expect(FDL_E_ARG, "b.inner.weight");
