@@ -223,6 +223,27 @@ FDL_API fdl_dataset *fdl_data_mnist_opt(const char *dir, const fdl_mnist_opts *o
  * saying what and where. */
 FDL_API fdl_dataset *fdl_data_mnist_parse(const void *images, size_t ni, const void *labels, size_t nl);
 
+/* ---- sequences and texts ----------------------------------------------------------------------------- */
+
+typedef struct fdl_windows_opts {
+    int opts_;
+    int64_t
+        stride; /* elements from the beginning of a window to that of the next, default length: they touch */
+} fdl_windows_opts;
+/* Windows of a sequence x [n] (CPU, any dtype), for models that guess what comes next: window i begins at i * stride,
+ * and sample i is "input", its `length` elements, and "target", those one further on: [length] each, 1 + (n - 1 -
+ * length) / stride samples. They are views of x, also on a device: with .stride = 1 each place of the sequence begins a
+ * sample, for no more memory. length or stride < 1, n <= length: FDL_E_ARG. */
+FDL_API fdl_dataset *fdl_data_windows_opt(fdl_tensor *x, int64_t length, const fdl_windows_opts *opts);
+
+/* `draws` indices below n with replacement, all equally likely, new in each epoch: with .stride = 1, windows at random.
+ * n < 1, draws < 0: FDL_E_ARG. torch.utils.data.RandomSampler(replacement=True, num_samples=draws). */
+FDL_API fdl_sampler *fdl_data_sampler_uniform(int64_t n, int64_t draws, uint64_t seed);
+
+/* Tiny Shakespeare (Karpathy): the text of dir/tinyshakespeare/input.txt, 1,115,394 bytes of 65 characters, with a zero
+ * byte behind its *n. Owned: free. A missing file: FDL_E_IO, saying where it can be had. vocab.h makes numbers of it. */
+FDL_API char *fdl_data_shakespeare(const char *dir, size_t *n);
+
 /* What FDL_BATCHES and the list macros expand to. */
 typedef struct fdl_data_cursor {
     fdl_iter *it;
@@ -251,6 +272,9 @@ FDL_END_DECLS
 #define fdl_data_concat(...) fdl_data_concat_ended_((fdl_dataset *const[]){__VA_ARGS__, FDL_END})
 #define fdl_data_mnist(...) fdl_data_mnist_(__VA_ARGS__, .opts_ = 0)
 #define fdl_data_mnist_(dir, ...) fdl_data_mnist_opt(dir, &(fdl_mnist_opts){__VA_ARGS__})
+
+#define fdl_data_windows(x, ...) fdl_data_windows_(x, __VA_ARGS__, .opts_ = 0)
+#define fdl_data_windows_(x, length, ...) fdl_data_windows_opt(x, length, &(fdl_windows_opts){__VA_ARGS__})
 
 /* Three loops in one, so that a break in the body ends them all, and FDL_SCOPE and FDL_RETURN in it know the
  * batch's scope: the cursor, whose cleanup ends the epoch; the scope; the batch. `left` stays true when the

@@ -41,6 +41,7 @@
 #include "flodl/init.h"
 #include "flodl/nn.h"
 #include "flodl/data.h"
+#include "flodl/vocab.h"
 #include "flodl/optim.h"
 #include "flodl/sched.h"
 #include "flodl/ckpt.h"

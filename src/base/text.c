@@ -1,4 +1,4 @@
-/* Numbers as people read them. */
+/* Numbers as people read them; characters in UTF-8. */
 #include "flodl/text.h"
 
 #include <math.h>
@@ -87,4 +87,38 @@ char *fdl_format_metric(double value, char *buf, size_t n)
         fixed(value, size < 100 ? 4 : 2, text, sizeof text);
     snprintf(buf, n, "%s", text);
     return buf;
+}
+
+int fdl_utf8_decode(const void *text, size_t n, uint32_t *code)
+{
+    const unsigned char *s = text;
+    if (!s || !n || (s[0] >= 0x80 && (s[0] < 0xc2 || s[0] > 0xf4)))
+        return 0;
+    int size = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : s[0] >= 0x80 ? 2 : 1;
+    if ((size_t)size > n)
+        return 0;
+    uint32_t c = size == 1 ? s[0] : s[0] & (0x7fu >> size);
+    for (int i = 1; i < size; i++) {
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+        c = c << 6 | (s[i] & 0x3f);
+    }
+    bool overlong = (size == 3 && c < 0x800) || (size == 4 && c < 0x10000);
+    if (overlong || (c >= 0xd800 && c <= 0xdfff) || c > 0x10ffff)
+        return 0;
+    if (code)
+        *code = c;
+    return size;
+}
+
+int fdl_utf8_encode(uint32_t code, char out[4])
+{
+    if (!out || (code >= 0xd800 && code <= 0xdfff) || code > 0x10ffff)
+        return 0;
+    int size = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    for (int i = size - 1; i > 0; i--, code >>= 6)
+        out[i] = (char)(0x80 | (code & 0x3f));
+    out[0] = (char)(lead[size] | code);
+    return size;
 }

@@ -32,6 +32,11 @@ fdl_status fdl_data_fetch_raw(fdl_dataset *ds, const int64_t *idx, int64_t k, fd
 fdl_tensor *fdl_data_divided(fdl_tensor *raw, double by);
 /* The tensors of a dataset made by fdl_data_tensors, borrowed; NULL for any other. */
 fdl_tensor *const *fdl_data_rows_of(fdl_dataset *ds);
+/* x on that device; of a view whose elements lie over one another (fdl_data_windows) only what lies under it moves, and the
+ * view is made anew there. */
+fdl_tensor *fdl_data_moved(fdl_tensor *x, fdl_device device);
+/* Bytes that x takes when it has moved so; -1 on NULL. */
+int64_t fdl_data_bytes(fdl_tensor *x);
 /* Every index in [0, len), or FDL_E_RANGE. */
 fdl_status fdl_data_check_indices(const char *function, const int64_t *idx, int64_t k, int64_t len);
 

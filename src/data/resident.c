@@ -137,12 +137,15 @@ static fdl_status load_all(fdl_loader *dl, int64_t n, double vram_use)
 static fdl_status take_rows(fdl_loader *dl, fdl_tensor *const *rows, int64_t n, double vram_use)
 {
     FDL_SCOPE;
-    for (int p = 0; p < dl->arity; p++)
-        dl->sample_bytes += fdl_nbytes(rows[p]) / n;
-    if (dl->device.type != FDL_DEVICE_TYPE_CPU)
-        FDL_TRY(check_room(dl->device, dl->sample_bytes * n, vram_use));
+    int64_t bytes = 0;
     for (int p = 0; p < dl->arity; p++) {
-        dl->data[p] = fdl_keep(fdl_to_device(rows[p], dl->device));
+        dl->sample_bytes += fdl_nbytes(rows[p]) / n;
+        bytes += fdl_data_bytes(rows[p]);
+    }
+    if (dl->device.type != FDL_DEVICE_TYPE_CPU)
+        FDL_TRY(check_room(dl->device, bytes, vram_use));
+    for (int p = 0; p < dl->arity; p++) {
+        dl->data[p] = fdl_keep(fdl_data_moved(rows[p], dl->device));
         if (!dl->data[p])
             return fdl_error_pending();
     }

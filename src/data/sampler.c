@@ -109,6 +109,41 @@ bool fdl_data_is_sequential(const fdl_sampler *s)
     return s->v.order == sequential_order;
 }
 
+/* ---- uniform with replacement ---------------------------------------------------------------------- */
+
+struct uniform {
+    int64_t n, draws;
+    uint64_t seed;
+};
+
+static int64_t uniform_len(void *self)
+{
+    return ((struct uniform *)self)->draws;
+}
+
+static fdl_status uniform_order(void *self, int64_t epoch, int64_t *out)
+{
+    struct uniform *s = self;
+    fdl_rng rng = fdl_rng_seed(fdl_rng_mix(s->seed, (uint64_t)epoch, STREAM_DRAWS));
+    for (int64_t j = 0; j < s->draws; j++)
+        out[j] = (int64_t)fdl_rng_below(&rng, (uint64_t)s->n);
+    return FDL_OK;
+}
+
+fdl_sampler *fdl_data_sampler_uniform(int64_t n, int64_t draws, uint64_t seed)
+{
+    if (n < 1 || draws < 0)
+        return fdl_fail_null(FDL_E_ARG,
+                             "fdl_data_sampler_uniform: %lld draws from %lld samples; there must be a "
+                             "sample, and 0 draws or more",
+                             (long long)draws, (long long)n);
+    struct uniform *s = malloc(sizeof *s);
+    if (!s)
+        return fdl_fail_null(FDL_E_OOM, "fdl_data_sampler_uniform: no memory");
+    *s = (struct uniform){n, draws, seed};
+    return fdl_data_sampler_new(&(fdl_sampler_vtab){uniform_len, uniform_order, free}, s);
+}
+
 /* ---- weighted ------------------------------------------------------------------------------------- */
 
 struct weighted {

@@ -1,4 +1,5 @@
 /* Names of a flow: what they may consist of, and a map from them to numbers. */
+#include "flodl/text.h"
 #include "graph_private.h"
 
 static uint64_t hash_of(const char *name)
@@ -51,33 +52,18 @@ void name_free(name_map *map)
     *map = (name_map){0};
 }
 
-/* Bytes of the well-formed UTF-8 character at s; 0: it isn't one. */
-static int character_size(const unsigned char *s)
-{
-    if (s[0] < 0x80)
-        return 1;
-    int size = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (s[0] < 0xc2 || s[0] > 0xf4)
-        return 0;
-    for (int i = 1; i < size; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    bool overlong = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xf0 && s[1] < 0x90);
-    bool surrogate = s[0] == 0xed && s[1] >= 0xa0, above = s[0] == 0xf4 && s[1] >= 0x90;
-    return overlong || surrogate || above ? 0 : size;
-}
-
 const char *name_fault(const char *name)
 {
     if (!*name)
         return "is empty";
-    for (const unsigned char *s = (const unsigned char *)name; *s;) {
-        int size = character_size(s);
+    const char *end = name + strlen(name);
+    for (const char *s = name; s < end;) {
+        int size = fdl_utf8_decode(s, (size_t)(end - s), NULL);
         if (!size)
             return "is not UTF-8";
         if (*s == '/' || *s == '"')
             return "has a \"/\" or a quote in it";
-        if (*s < 0x20 || *s == 0x7f)
+        if ((*s >= 0 && *s < 0x20) || *s == 0x7f)
             return "has a control character in it";
         s += size;
     }

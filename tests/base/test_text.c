@@ -1,4 +1,4 @@
-/* Number formats, in the C locale and in one with a decimal comma. */
+/* Number formats, in the C locale and in one with a decimal comma; UTF-8. */
 #include "check.h"
 
 #include <locale.h>
@@ -108,13 +108,77 @@ static void other_locale(void **state)
     setlocale(LC_ALL, "C");
 }
 
+/* Every code point there and back; its bytes are those of the standard's table, checked at each border. */
+static void characters(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t code;
+        const char *bytes;
+    } borders[] = {{0x41, "A"},
+                   {0x7f, "\x7f"},
+                   {0x80, "\xc2\x80"},
+                   {0xe9, "\xc3\xa9"},
+                   {0x7ff, "\xdf\xbf"},
+                   {0x800, "\xe0\xa0\x80"},
+                   {0x20ac, "\xe2\x82\xac"},
+                   {0xd7ff, "\xed\x9f\xbf"},
+                   {0xe000, "\xee\x80\x80"},
+                   {0xffff, "\xef\xbf\xbf"},
+                   {0x10000, "\xf0\x90\x80\x80"},
+                   {0x10ffff, "\xf4\x8f\xbf\xbf"}};
+    char out[4];
+    uint32_t code;
+    for (size_t i = 0; i < sizeof borders / sizeof *borders; i++) {
+        int size = (int)strlen(borders[i].bytes);
+        assert_int_equal(fdl_utf8_encode(borders[i].code, out), size);
+        assert_memory_equal(out, borders[i].bytes, (size_t)size);
+    }
+    for (uint32_t c = 0; c <= 0x110000; c++) {
+        int size = fdl_utf8_encode(c, out);
+        if (c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) {
+            assert_int_equal(size, 0);
+            continue;
+        }
+        assert_int_equal(fdl_utf8_decode(out, (size_t)size, &code), size);
+        assert_int_equal(code, c);
+        assert_int_equal(fdl_utf8_decode(out, (size_t)size - 1, &code), 0); /* cut short */
+    }
+}
+
+/* All of 1, 2 and 3 bytes: what decodes is what encoding gives, nothing else does. */
+static void malformed_characters(void **state)
+{
+    (void)state;
+    char again[4];
+    uint32_t code;
+    long good[4] = {0};
+    for (uint32_t x = 0; x < 1u << 24; x++) {
+        unsigned char bytes[] = {(unsigned char)(x >> 16), (unsigned char)(x >> 8), (unsigned char)x};
+        int size = fdl_utf8_decode(bytes, 3, &code);
+        good[size]++;
+        if (size && (fdl_utf8_encode(code, again) != size || memcmp(again, bytes, (size_t)size) != 0))
+            fail_msg("%06x decodes to %x of %d bytes", x, code, size);
+    }
+    assert_int_equal(good[1], 128L << 16);
+    assert_int_equal(good[2], 1920L << 8);
+    assert_int_equal(good[3], 0x10000 - 0x800 - 2048);
+    for (const char *const *bad =
+             (const char *const[]){"\xf4\x90\x80\x80", "\xf0\x8f\xbf\xbf", "\xf5\x80\x80\x80", "\xf0\x90\x80",
+                                   "\xf1\x80\x80\x41", NULL};
+         *bad; bad++)
+        assert_int_equal(fdl_utf8_decode(*bad, strlen(*bad), NULL), 0);
+    assert_int_equal(fdl_utf8_decode("", 0, NULL), 0);
+    assert_int_equal(fdl_utf8_decode(NULL, 0, NULL), 0);
+    assert_int_equal(fdl_utf8_encode('a', NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(durations),
-        cmocka_unit_test(bytes),
-        cmocka_unit_test(losses),
-        cmocka_unit_test(other_locale),
+        cmocka_unit_test(characters), cmocka_unit_test(malformed_characters),
+        cmocka_unit_test(durations),  cmocka_unit_test(bytes),
+        cmocka_unit_test(losses),     cmocka_unit_test(other_locale),
     };
     return cmocka_run_group_tests_name("text", tests, NULL, NULL);
 }

@@ -66,6 +66,19 @@ static bool mnist(void)
         fdl_data_loader(fdl_data_mnist_parse(packed, packed_size, label_file, sizeof label_file), 4));
 }
 
+static bool text(void)
+{
+    FDL_SCOPE;
+    static const char words[] = "to be or not to be";
+    fdl_vocab *v = fdl_vocab_chars(words, sizeof words - 1);
+    fdl_tensor *ids = fdl_vocab_encode(v, words, sizeof words - 1);
+    char *again = fdl_vocab_decode(v, ids);
+    fdl_vocab_free(v);
+    return again && strcmp(again, words) == 0 &&
+           whole_epoch(fdl_data_loader(fdl_data_windows(ids, 4, .stride = 1), 2,
+                                       .sampler = fdl_data_sampler_uniform(14, 6, 1)));
+}
+
 static void loaders(void **state)
 {
     (void)state;
@@ -81,6 +94,7 @@ static void loaders(void **state)
     every_allocation(rows, 7);
     every_allocation(combined, 15);
     every_allocation(mnist, 8);
+    every_allocation(text, 8);
 }
 
 static char path[64];
