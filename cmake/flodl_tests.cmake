@@ -74,7 +74,7 @@ foreach(promise ${promises})
 endforeach()
 
 # The examples check themselves: each runs as example.<name>, but for those whose data the repository doesn't have.
-set(examples_without_data mnist)
+set(examples_without_data mnist char_model)
 if(FLODL_EXAMPLES)
   foreach(source ${examples})
     get_filename_component(name ${source} NAME_WE)
@@ -83,6 +83,13 @@ if(FLODL_EXAMPLES)
     endif()
     add_test(NAME example.${name} COMMAND ${name})
     set_tests_properties(example.${name} PROPERTIES LABELS examples TIMEOUT 300 ENVIRONMENT OMP_NUM_THREADS=1)
+  endforeach()
+  # Seconds of training show whether the models learn; without the text the program says what it lacks.
+  foreach(model gpt lstm)
+    add_test(NAME example.char_model.${model} COMMAND char_model --model ${model} --layers 2 --heads 2 --width 64
+      --context 32 --batch 16 --steps 200 --every 100 --lr 5e-3 --sample 50 --bar 2.6)
+    set_tests_properties(example.char_model.${model} PROPERTIES LABELS examples TIMEOUT 300
+      ENVIRONMENT OMP_NUM_THREADS=1 SKIP_REGULAR_EXPRESSION "FLODL_DATA in the environment")
   endforeach()
 endif()
 
