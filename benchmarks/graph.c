@@ -11,7 +11,7 @@
 #include <flodl/flodl.h>
 
 #include "heap_calls.h"
-#include "median.h"
+#include "parts/median.h"
 
 enum { ROUNDS = 41, MOST = 1000 };
 

@@ -11,7 +11,7 @@
 #include "../tests/ops.h"
 
 #include "heap_calls.h"
-#include "median.h"
+#include "parts/median.h"
 #include "ops_torch.h"
 
 #define OP(name, samples, call, python, cpp)               \

@@ -1,22 +1,18 @@
-"""One PyTorch side of the benchmark `step`: a model of models/ in one mode, driven by the lines that step.c sends.
+"""One PyTorch side of the benchmarks of steps: a model of models/ in one mode, driven by the lines of parts/side.h.
 
-    step.py MODEL MODE DEVICE DIVISOR THREADS WEIGHTS BATCH
+    step.py MODEL MODE DEVICE DIVISOR THREADS WEIGHTS BATCHES [SAMPLES]
 
-Modes: eager (Adam as it comes), fused (Adam in one kernel), graph (the whole step as one CUDA graph), compile and
-reduce-overhead (torch.compile of model and loss, fused Adam). Answers begin with "= ": first "= loss X", the first batch's loss with
-the weights of the file; after a warm-up "= ready VERSION"; then for each line one answer:
-
-    read N      seconds a step, mean of N steps that each read their loss
-    run N       the same where only the end waits for the device
-    memory      most bytes of device memory that lived at once since the warm-up; nan on the CPU
-    busy        seconds a step in which the device ran kernels, by torch.profiler; nan on the CPU
-"""
+Modes: eager (Adam as it comes), fused (Adam in one kernel), graph (the whole step as one CUDA graph, as PyTorch's documentation of
+whole-network capture writes it), compile and reduce-overhead (torch.compile of model and loss, fused Adam)."""
 import importlib
+import itertools
 import sys
 import time
 
 import torch
 from safetensors.torch import load_file
+
+from parts.kernel_class import kernel_class
 
 WARMUP = 12
 sys.dont_write_bytecode = True  # the models are read from the sources' folder
@@ -32,20 +28,26 @@ def load(model, name, path):
     model.load_state_dict(state, strict=True)
 
 
+def load_batches(path, device):
+    data = {key: value.to(device) for key, value in load_file(path).items()}
+    suffixes = ["", *(f"_{k}" for k in range(1, len(data) // 2))]
+    return [(data["x" + s], data["y" + s]) for s in suffixes]
+
+
 class Stepper:
-    def __init__(self, module, mode, device, by, weights, batch):
+    def __init__(self, module, mode, device, by, weights, batches):
         self.device = torch.device(device)
         model = module.build(by)
         load(model, module.name, weights)
         model.to(self.device).train()
-        data = load_file(batch)
-        self.x, self.y = data["x"].to(self.device), data["y"].to(self.device)
+        self.batches = load_batches(batches, self.device)
+        self.turns = itertools.cycle(self.batches)
         fused = mode != "eager"
         self.opt = torch.optim.Adam(model.parameters(), lr=1e-3, **(dict(fused=True) if fused else {}),
                                     **(dict(capturable=True) if mode == "graph" else {}))
 
-        def loss():
-            return module.loss(model, self.x, self.y)
+        def loss(x, y):
+            return module.loss(model, x, y)
 
         if mode == "compile":
             loss = torch.compile(loss)
@@ -53,28 +55,34 @@ class Stepper:
             loss = torch.compile(loss, mode="reduce-overhead")
         self.loss = loss
         self.step = self.eager
-        self.mode = mode
 
     def eager(self):
+        return self.step_on(*next(self.turns))
+
+    def step_on(self, x, y):
         self.opt.zero_grad()
-        loss = self.loss()
+        loss = self.loss(x, y)
         loss.backward()
         self.opt.step()
         return loss
 
     def capture(self):
+        x, y = (t.clone() for t in self.batches[0])
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
-                self.eager()
+                self.step_on(x, y)
         torch.cuda.current_stream().wait_stream(side)
         self.opt.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            loss = self.eager()
+            loss = self.step_on(x, y)
 
         def replay():
+            new_x, new_y = next(self.turns)
+            x.copy_(new_x)
+            y.copy_(new_y)
             graph.replay()
             return loss
 
@@ -95,41 +103,77 @@ class Stepper:
         self.wait()
         return (time.perf_counter() - start) / n
 
-    def busy(self, n=10):
-        if self.device.type != "cuda":
-            return float("nan")
+    def spans(self, n):
+        """What the device did in n steps: (start, end, name) of each kernel, copy and fill, in nanoseconds."""
+        from torch.autograd import DeviceType
         from torch.profiler import ProfilerActivity, profile
+        self.step()
+        self.wait()
         with profile(activities=[ProfilerActivity.CUDA]) as seen:
             for _ in range(n):
                 self.step()
             self.wait()
-        # kernels, copies and fills; what the host named spans them and doesn't count
-        ran = [e for e in seen.events() if e.device_type.name == "CUDA" and not e.is_user_annotation]
-        return sum(e.time_range.elapsed_us() for e in ran) / n / 1e6
+        # What the host named spans kernels and doesn't count; neither does waiting.
+        return sorted((e.start_ns(), e.start_ns() + e.duration_ns(), e.name()) for e in seen.profiler.kineto_results.events()
+                      if e.device_type() == DeviceType.CUDA and not e.is_user_annotation() and e.duration_ns() > 0
+                      and "Sync" not in e.name() and "Wait" not in e.name())
+
+
+def union(spans):
+    """Nanoseconds in which any of the spans, sorted by start, runs."""
+    busy, end = 0, 0
+    for start, stop, _ in spans:
+        busy += max(0, stop - max(start, end))
+        end = max(end, stop)
+    return busy
+
+
+def busy_words(spans, n):
+    """The answer to `busy`."""
+    classes = {}
+    for start, stop, name in spans:
+        row = classes.setdefault(kernel_class(name), [0, 0])
+        row[0] += stop - start
+        row[1] += 1
+    copies = sum(name.startswith("Memcpy") for _, _, name in spans)
+    fills = sum(name.startswith("Memset") for _, _, name in spans)
+    total = sum(stop - start for start, stop, _ in spans)
+    totals = f"{total / n / 1e9!r} {(len(spans) - copies - fills) / n!r} {copies / n!r} {fills / n!r}"
+    return "; ".join([f"{union(spans) / n / 1e9!r}", totals,
+                      *(f"{name} {ns / n / 1e9!r} {count / n!r}" for name, (ns, count) in classes.items())])
 
 
 def main():
-    name, mode, device, by, threads, weights, batch = sys.argv[1:]
+    name, mode, device, by, threads, weights, batches = sys.argv[1:8]
     torch.set_num_threads(int(threads))
     module = importlib.import_module("models." + name)
-    side = Stepper(module, mode, device, int(by), weights, batch)
-    say("loss", repr(side.step().item()))
+    side = Stepper(module, mode, device, int(by), weights, batches)
+    say("loss", *(repr(side.step().item()) for _ in side.batches))
     if mode == "graph":
         side.capture()
     for _ in range(WARMUP):
         side.step()
     side.wait()
-    if device == "cuda":
+    on_gpu = device == "cuda"
+    if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     say("ready", torch.__version__)
     for line in sys.stdin:
         words = line.split()
         if words[0] in ("read", "run"):
             say(repr(side.seconds(int(words[1]), words[0] == "read")))
-        elif words[0] == "memory":
-            say(torch.cuda.max_memory_allocated() if device == "cuda" else "nan")
-        elif words[0] == "busy":
-            say(repr(side.busy()))
+        elif words[0] == "memory" and on_gpu:
+            say(torch.cuda.max_memory_allocated())
+        elif words[0] == "reserved" and on_gpu:
+            say(torch.cuda.max_memory_reserved())
+        elif words[0] == "profile" and on_gpu:
+            side.spans(1)  # the profiler's first start takes seconds
+            say("done")
+        elif words[0] == "busy" and on_gpu:
+            say(busy_words(side.spans(int(words[1])), int(words[1])))
+        else:
+            say("nan")
 
 
-main()
+if __name__ == "__main__":
+    main()

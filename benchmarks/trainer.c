@@ -8,7 +8,7 @@
 
 #include <flodl/flodl.h>
 
-#include "median.h"
+#include "parts/median.h"
 
 enum { STEPS = 4000, MAX_ROUNDS = 101 };
 

@@ -18,14 +18,15 @@ foreach(source ${examples})
   flodl_add_program(${name} ${name} ${source} examples)
 endforeach()
 
-# What benchmarks share (benchmarks/parts). It records what a GPU does through CUPTI where that has its header; the library
+# What benchmarks share (benchmarks/parts), and their models. It records what a GPU does through CUPTI where that has its header; the library
 # itself is loaded at run time.
 find_path(FLODL_CUPTI_INCLUDE cupti.h HINTS ${FLODL_CUDA_INCLUDE} ${FLODL_CUDA_INCLUDE}/../extras/CUPTI/include
   $ENV{CUDA_HOME}/include $ENV{CUDA_HOME}/extras/CUPTI/include /usr/local/cuda/include /usr/local/cuda/extras/CUPTI/include)
-file(GLOB parts CONFIGURE_DEPENDS benchmarks/parts/*.c)
+file(GLOB parts CONFIGURE_DEPENDS benchmarks/parts/*.c benchmarks/models/*.c)
 add_library(flodl_bench_parts STATIC ${parts})
 target_include_directories(flodl_bench_parts PUBLIC benchmarks/parts)
-target_compile_definitions(flodl_bench_parts PRIVATE FLODL_SOURCE_DIR="${CMAKE_CURRENT_SOURCE_DIR}")
+target_compile_definitions(flodl_bench_parts PRIVATE FLODL_SOURCE_DIR="${CMAKE_CURRENT_SOURCE_DIR}"
+  BENCH_BUILD="${CMAKE_BUILD_TYPE}")
 target_link_libraries(flodl_bench_parts PUBLIC flodl m ${CMAKE_DL_LIBS})
 if(FLODL_CUPTI_INCLUDE)
   target_compile_definitions(flodl_bench_parts PRIVATE BENCH_CUPTI)
@@ -33,7 +34,6 @@ if(FLODL_CUPTI_INCLUDE)
 endif()
 
 # A benchmark also measures libtorch itself, so that both sides stand in one program: <name>.c beside <name>_torch.cpp.
-# The benchmark of whole steps has its models in files of their own.
 file(GLOB benchmarks CONFIGURE_DEPENDS benchmarks/*.c)
 foreach(source ${benchmarks})
   get_filename_component(name ${source} NAME_WE)
@@ -45,5 +45,3 @@ foreach(source ${benchmarks})
     target_link_libraries(bench_${name} PRIVATE flodl_libtorch)
   endif()
 endforeach()
-file(GLOB models CONFIGURE_DEPENDS benchmarks/models/*.c)
-target_sources(bench_step PRIVATE ${models})

@@ -15,7 +15,7 @@ static fdl_module *build(int by)
 static bench_batch batch(int by)
 {
     const int64_t n = 128 / by;
-    return (bench_batch){.x = FDL_SHAPE(50 / by, n, 256 / by), .y = FDL_SHAPE(n, 256 / by)};
+    return (bench_batch){.x = FDL_SHAPE(50 / by, n, 256 / by), .y = FDL_SHAPE(n, 256 / by), .x_samples = 1};
 }
 
 const bench_model bench_gru_seq = {"gru_seq", "2 layers of gru over 50 steps; head on the last", build, batch,
