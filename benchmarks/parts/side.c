@@ -12,7 +12,7 @@
 
 /* ---- the process --------------------------------------------------------------------------------------- */
 
-static bool spawn(side *s, char *const *argv)
+bool side_spawn(side *s, char *const *argv)
 {
     int down[2], up[2];
     /* Closed in the children: one that is started later would keep this one's input open. */
@@ -34,7 +34,8 @@ static bool spawn(side *s, char *const *argv)
     s->out = fdopen(down[1], "w");
     if (s->pid < 0)
         perror("fork");
-    return s->pid > 0 && s->in && s->out;
+    s->started = s->pid > 0 && s->in && s->out;
+    return s->started;
 }
 
 bool side_python_works(const char *python)
@@ -73,8 +74,7 @@ bool side_start(side *s, const side_kind *kind, const side_task *t)
         argv[n++] = samples;
     }
     argv[n] = NULL;
-    s->started = spawn(s, argv);
-    if (!s->started)
+    if (!side_spawn(s, argv))
         snprintf(s->refusal, sizeof s->refusal, "could not be started");
     return s->started;
 }

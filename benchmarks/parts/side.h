@@ -73,6 +73,8 @@ typedef struct side_task {
 /* Whether this Python has what step.py needs. */
 bool side_python_works(const char *python);
 
+/* Any program, argv[0], with s->in and s->out at its ends. False with a message on stderr. */
+bool side_spawn(side *s, char *const *argv);
 bool side_start(side *s, const side_kind *kind, const side_task *t);
 void side_end(side *s);
 
