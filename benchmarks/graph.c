@@ -3,7 +3,6 @@
  *
  *     bench_graph [--json FILE]
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include <flodl/flodl.h>
 
 #include "heap_calls.h"
+#include "parts/machine.h"
 #include "parts/median.h"
 
 enum { ROUNDS = 41, MOST = 1000 };
@@ -149,37 +149,36 @@ static figure measured(int which)
 
 static int write_json(const char *path, const figure *figures)
 {
-    FILE *file = fopen(path, "w");
-    if (!file) {
-        fprintf(stderr, "%s: %s\n", path, strerror(errno));
+    json j;
+    machine at;
+    if (!json_open(&j, path))
         return 1;
+    machine_read(&at, false);
+    machine_begin_json(&j, "graph", &at);
+    json_count(&j, "threads", fdl_num_threads());
+    json_count(&j, "rounds", ROUNDS);
+    json_begin(&j, "cases", '[');
+    for (int i = 0; i < CASES; i++) {
+        json_line(&j);
+        json_begin(&j, NULL, '{');
+        json_text(&j, "name", cases[i].name);
+        json_text(&j, "what", cases[i].what);
+        json_count(&j, "steps", cases[i].n);
+        json_number(&j, "graph_us", figures[i].graph_us);
+        json_number(&j, "hand_us", figures[i].hand_us);
+        json_number(&j, "above_ns_a_step", figures[i].above_ns);
+        json_number(&j, "heap_calls", figures[i].heap);
+        json_end(&j, '}');
     }
-    char version[32];
-    fprintf(file,
-            "{\"benchmark\": \"graph\", \"flodl\": \"%s\", \"libtorch\": \"%s\", \"threads\": %d, "
-            "\"rounds\": %d, "
-            "\"cases\": {",
-            fdl_version(), fdl_libtorch_version(version, sizeof version), fdl_num_threads(), ROUNDS);
-    for (int i = 0; i < CASES; i++)
-        fprintf(
-            file,
-            "%s\n  \"%s\": {\"steps\": %d, \"graph_us\": %.3f, \"hand_us\": %.3f, \"above_ns_a_step\": %.2f, "
-            "\"heap_calls\": %.3f}",
-            i ? "," : "", cases[i].name, cases[i].n, figures[i].graph_us, figures[i].hand_us,
-            figures[i].above_ns, figures[i].heap);
-    fprintf(file, "\n}}\n");
-    bool failed = ferror(file) != 0;
-    if (fclose(file) || failed) {
-        fprintf(stderr, "%s: writing failed\n", path);
-        return 1;
-    }
-    return 0;
+    json_end(&j, ']');
+    json_end(&j, '}');
+    return json_close(&j) ? 0 : 1;
 }
 
 int main(int argc, char **argv)
 {
-    const char *json = argc == 3 && strcmp(argv[1], "--json") == 0 ? argv[2] : NULL;
-    if (argc > 1 && !json) {
+    const char *path = argc == 3 && strcmp(argv[1], "--json") == 0 ? argv[2] : NULL;
+    if (argc > 1 && !path) {
         fprintf(stderr, "usage: %s [--json FILE]\n", argv[0]);
         return 2;
     }
@@ -192,5 +191,5 @@ int main(int argc, char **argv)
         printf("%-36s %12.2f %12.2f %16.1f %12.2f\n", cases[i].what, figures[i].graph_us, figures[i].hand_us,
                figures[i].above_ns, figures[i].heap);
     }
-    return json ? write_json(json, figures) : 0;
+    return path ? write_json(path, figures) : 0;
 }

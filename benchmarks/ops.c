@@ -5,12 +5,12 @@
  *
  *     bench_ops [--json FILE] [NAME...]
  */
-#include <errno.h>
 #include <stdio.h>
 
 #include "../tests/ops.h"
 
 #include "heap_calls.h"
+#include "parts/machine.h"
 #include "parts/median.h"
 #include "ops_torch.h"
 
@@ -103,42 +103,39 @@ static bool wanted(const char *name, int n, char **names)
 
 static int write_json(const char *path, const figure *figures)
 {
-    FILE *file = fopen(path, "w");
-    if (!file) {
-        fprintf(stderr, "%s: %s\n", path, strerror(errno));
+    json j;
+    machine at;
+    if (!json_open(&j, path))
         return 1;
-    }
-    char version[32];
-    fprintf(file,
-            "{\"benchmark\": \"ops\", \"flodl\": \"%s\", \"libtorch\": \"%s\", \"threads\": %d, \"rounds\": "
-            "%d, \"ops\": {",
-            fdl_version(), fdl_libtorch_version(version, sizeof version), fdl_num_threads(), ROUNDS);
-    const char *comma = "";
+    machine_read(&at, false);
+    machine_begin_json(&j, "ops", &at);
+    json_count(&j, "threads", fdl_num_threads());
+    json_count(&j, "rounds", ROUNDS);
+    json_begin(&j, "ops", '{');
     for (int r = 0; r < ROWS; r++) {
         const figure *f = &figures[r];
         if (!f->measured)
             continue;
-        fprintf(file,
-                "%s\n  \"%s\": {\"torch_us\": %.4f, \"flodl_us\": %.4f, \"above_us\": %.4f, \"heap_calls\": "
-                "%.3f}",
-                comma, rows[r].name, f->torch_us, f->flodl_us, f->above_us, f->heap);
-        comma = ",";
+        json_line(&j);
+        json_begin(&j, rows[r].name, '{');
+        json_number(&j, "torch_us", f->torch_us);
+        json_number(&j, "flodl_us", f->flodl_us);
+        json_number(&j, "above_us", f->above_us);
+        json_number(&j, "heap_calls", f->heap);
+        json_end(&j, '}');
     }
-    fprintf(file, "\n}}\n");
-    if (fclose(file)) {
-        fprintf(stderr, "%s: %s\n", path, strerror(errno));
-        return 1;
-    }
-    return 0;
+    json_end(&j, '}');
+    json_end(&j, '}');
+    return json_close(&j) ? 0 : 1;
 }
 
 int main(int argc, char **argv)
 {
-    const char *json = NULL;
+    const char *path = NULL;
     int names = 0;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0 && i + 1 < argc) {
-            json = argv[++i];
+            path = argv[++i];
         } else if (argv[i][0] == '-') {
             fprintf(stderr, "usage: %s [--json FILE] [NAME...]\n", argv[0]);
             return 2;
@@ -172,5 +169,5 @@ int main(int argc, char **argv)
         printf(
             "\n%d operations: median %+.3f us above C++, %d of them over 0.05 us, at most %.2f heap calls\n",
             measured, median(above, measured), over, heap);
-    return (json && write_json(json, figures)) || failed || !measured;
+    return (path && write_json(path, figures)) || failed || !measured;
 }

@@ -49,6 +49,7 @@ try "missing value" 2 "--version needs a value" "$fdl" libtorch download --versi
 try "options that exclude each other" 2 "exclude" "$fdl" libtorch download --cpu --cuda
 try "colours that exclude each other" 2 "exclude" "$fdl" --ansi --no-ansi build
 try "unknown example" 2 "examples/nosuch/nosuch.c isn't there" "$fdl" run nosuch
+try "unknown benchmark" 2 "neither of a model nor of a benchmark" "$fdl" bench nosuch
 try "list without variants" 0 "No libtorch variants" "$fdl" libtorch list
 try "a named libtorch binds" 3 "LIBTORCH names '/nope'" env LIBTORCH=/nope "$fdl" libtorch info
 

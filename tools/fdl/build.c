@@ -243,19 +243,49 @@ int cmd_demo(const fdl_ctx *ctx, int argc, char **argv)
     return code != 0 ? code : run_example(ctx, "release", "digits", argv + 1);
 }
 
+static bool is_there(const fdl_ctx *ctx, const char *format, const char *name)
+{
+    char *file = text_format(format, name), *path = text_format("%s/%s", ctx->root, file);
+    const bool there = !strchr(name, '/') && file_exists(path);
+    free(file);
+    free(path);
+    return there;
+}
+
+/* The page docs/benchmark.md from the raw figures. */
+static int publish(const fdl_ctx *ctx, char **arguments)
+{
+    const char *python = getenv("FLODL_PYTHON");
+    char *script = text_format("%s/benchmarks/publish.py", ctx->root);
+    words line = {0};
+    words_add(&line, python && *python ? python : "python3");
+    words_add(&line, script);
+    for (; *arguments; arguments++)
+        words_add(&line, *arguments);
+    const int code = proc_run(ctx, line.at);
+    words_free(&line);
+    free(script);
+    return code;
+}
+
 int cmd_bench(const fdl_ctx *ctx, int argc, char **argv)
 {
     int code = need_project(ctx);
     if (code != 0)
         return code;
-    if (argc < 2) {
+    const bool is_named = argc > 1 && argv[1][0] != '-';
+    if (is_named && strcmp(argv[1], "publish") == 0)
+        return publish(ctx, argv + 2);
+    const bool is_benchmark = is_named && is_there(ctx, "benchmarks/%s.c", argv[1]);
+    if (is_named && !is_benchmark && !is_there(ctx, "benchmarks/models/%s.c", argv[1])) {
+        list_names(ctx, "Models, for `fdl bench [MODEL...]`", "benchmarks/models/*.c");
         list_names(ctx, "Benchmarks, for `fdl bench NAME`", "benchmarks/*.c");
-        return FDL_DONE;
+        return say_usage("bench", "\"%s\" is the name neither of a model nor of a benchmark", argv[1]);
     }
-    if (argv[1][0] == '-' || strchr(argv[1], '/'))
-        return say_usage("bench", "\"%s\" is no benchmark's name", argv[1]);
-    char *source = text_format("benchmarks/%s.c", argv[1]), *target = text_format("bench_%s", argv[1]);
-    code = build_and_run(ctx, "release", "benchmarks", argv[1], source, target, argv + 2);
+    /* The one that is meant when none is named. */
+    const char *name = is_benchmark ? argv[1] : "step";
+    char *source = text_format("benchmarks/%s.c", name), *target = text_format("bench_%s", name);
+    code = build_and_run(ctx, "release", "benchmarks", name, source, target, argv + (is_benchmark ? 2 : 1));
     free(source);
     free(target);
     return code;

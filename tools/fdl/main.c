@@ -24,7 +24,18 @@ static const fdl_command commands[] = {
      "  --preset NAME  default, release, asan or tsan\n", cmd_build},
     {"run", "[--preset NAME] [EXAMPLE [ARGS...]]", "build and run an example; without a name: list them",
      "  --preset NAME  release unless told\n", cmd_run},
-    {"bench", "[NAME [ARGS...]]", "build and run a benchmark; without a name: list them", "", cmd_bench},
+    {"bench", "[MODEL... | NAME] [ARGS...]", "build and run a benchmark: ours and PyTorch's side by turns",
+     "  MODEL...   a training step of these models, or of all ten\n"
+     "  cpu        of small models on the CPU, at batches of 1, 8 and 64\n"
+     "  start      from the start of a process to its first finished step, and its memory\n"
+     "  ops        an operation above the same call in C++\n"
+     "  graph      a graph above the same calls by hand\n"
+     "  trainer    the trainer above the same loop by hand\n"
+     "  publish    docs/benchmark.md from the raw figures in benchmarks/results/\n"
+     "  --json FILE      the raw figures\n"
+     "  --python PROGRAM a Python that has torch and safetensors; FLODL_PYTHON, or python3\n"
+     "  --device, --rounds, --ms, --threads, --batch, --sides: of `fdl bench` and `fdl bench cpu`\n",
+     cmd_bench},
     {"libtorch list", "[--json]", "the libtorch variants that are here", "", cmd_libtorch_list},
     {"libtorch info", "[--why] [--json]", "which libtorch a build uses",
      "  --why   each place that was looked at, and what was found there\n", cmd_libtorch_info},
