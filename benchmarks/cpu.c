@@ -7,11 +7,9 @@
 
 #include "parts/steps.h"
 
-static const bench_model *const models[] = {
 #define MODEL(name) &bench_##name,
-    BENCH_SMALL_MODELS(MODEL) NULL
+static const bench_model *const models[] = {BENCH_SMALL_MODELS(MODEL) NULL};
 #undef MODEL
-};
 
 static const side_kind sides[] = {
     {.side = "flodl", .mode = "eager", .serve = "--serve"},
@@ -61,6 +59,7 @@ int main(int argc, char **argv)
     static const steps_bench bench = {
         .name = "cpu",
         .models = models,
+        .n_meant = sizeof models / sizeof *models - 1,
         .kinds = sides,
         .n_kinds = sizeof sides / sizeof *sides,
         .bars = bars,

@@ -10,11 +10,10 @@
 
 #include "parts/steps.h"
 
-static const bench_model *const models[] = {
 #define MODEL(name) &bench_##name,
-    BENCH_MODELS(MODEL) NULL
+static const bench_model *const models[] = {BENCH_MODELS(MODEL) BENCH_SMALL_MODELS(MODEL) NULL};
+enum { TEN = sizeof(const bench_model *[]){BENCH_MODELS(MODEL)} / sizeof(const bench_model *) };
 #undef MODEL
-};
 
 /* Another side, or another mode of one, is another row; what it must answer stands in parts/side.h. */
 static const side_kind sides[] = {
@@ -81,6 +80,7 @@ int main(int argc, char **argv)
     static const steps_bench bench = {
         .name = "step",
         .models = models,
+        .n_meant = TEN,
         .kinds = sides,
         .n_kinds = sizeof sides / sizeof *sides,
         .bars = bars,

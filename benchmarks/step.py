@@ -12,7 +12,7 @@ import time
 import torch
 from safetensors.torch import load_file
 
-from parts.kernel_class import kernel_class
+from parts.device_time import busy_words
 
 WARMUP = 12
 sys.dont_write_bytecode = True  # the models are read from the sources' folder
@@ -117,30 +117,6 @@ class Stepper:
         return sorted((e.start_ns(), e.start_ns() + e.duration_ns(), e.name()) for e in seen.profiler.kineto_results.events()
                       if e.device_type() == DeviceType.CUDA and not e.is_user_annotation() and e.duration_ns() > 0
                       and "Sync" not in e.name() and "Wait" not in e.name())
-
-
-def union(spans):
-    """Nanoseconds in which any of the spans, sorted by start, runs."""
-    busy, end = 0, 0
-    for start, stop, _ in spans:
-        busy += max(0, stop - max(start, end))
-        end = max(end, stop)
-    return busy
-
-
-def busy_words(spans, n):
-    """The answer to `busy`."""
-    classes = {}
-    for start, stop, name in spans:
-        row = classes.setdefault(kernel_class(name), [0, 0])
-        row[0] += stop - start
-        row[1] += 1
-    copies = sum(name.startswith("Memcpy") for _, _, name in spans)
-    fills = sum(name.startswith("Memset") for _, _, name in spans)
-    total = sum(stop - start for start, stop, _ in spans)
-    totals = f"{total / n / 1e9!r} {(len(spans) - copies - fills) / n!r} {copies / n!r} {fills / n!r}"
-    return "; ".join([f"{union(spans) / n / 1e9!r}", totals,
-                      *(f"{name} {ns / n / 1e9!r} {count / n!r}" for name, (ns, count) in classes.items())])
 
 
 def main():

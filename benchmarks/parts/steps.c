@@ -154,24 +154,27 @@ static void bench(steps_case *c, const steps_bench *b, const steps_settings *o)
 static void compile_before(const steps_case *cases, int n, const steps_bench *b, const steps_settings *o)
 {
     static side sides[COMPILING_AT_ONCE];
+    /* Each compiles with several processes of its own. */
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    const int at_once = cores < 4 ? 1 : cores / 2 < COMPILING_AT_ONCE ? (int)cores / 2 : COMPILING_AT_ONCE;
     int running = 0, oldest = 0, started = 0;
     const double start = fdl_now();
     for (int i = 0; i < n; i++)
         for (int k = 0; k < b->n_kinds; k++) {
             if (!b->kinds[k].compiles || !is_wanted(&b->kinds[k], o))
                 continue;
-            if (running == COMPILING_AT_ONCE) {
+            if (running == at_once) {
                 side *s = &sides[oldest];
                 (void)(side_losses(s) && side_ready(s));
                 side_end(s);
-                oldest = (oldest + 1) % COMPILING_AT_ONCE;
+                oldest = (oldest + 1) % at_once;
                 running--;
             }
             const side_task task = task_of(&cases[i], o);
-            side_start(&sides[(oldest + running++) % COMPILING_AT_ONCE], &b->kinds[k], &task);
+            side_start(&sides[(oldest + running++) % at_once], &b->kinds[k], &task);
             started++;
         }
-    for (; running; running--, oldest = (oldest + 1) % COMPILING_AT_ONCE) {
+    for (; running; running--, oldest = (oldest + 1) % at_once) {
         (void)(side_losses(&sides[oldest]) && side_ready(&sides[oldest]));
         side_end(&sides[oldest]);
     }
@@ -187,17 +190,21 @@ static bool is_named(const bench_model *m, int n, char **names)
     for (int i = 0; i < n; i++)
         if (strcmp(names[i], m->name) == 0)
             return true;
-    return n == 0;
+    return false;
 }
 
 static int new_cases(steps_case *cases, const steps_bench *b, const steps_settings *o, int n_names,
                      char **names)
 {
     int n = 0;
-    for (const bench_model *const *m = b->models; *m; m++)
-        for (int k = 0; is_named(*m, n_names, names) && (k == 0 || o->batches[k]) && n < STEPS_CASES_MAX; k++)
+    for (int i = 0; b->models[i]; i++) {
+        const bench_model *m = b->models[i];
+        if (n_names ? !is_named(m, n_names, names) : i >= b->n_meant)
+            continue;
+        for (int k = 0; (k == 0 || o->batches[k]) && n < STEPS_CASES_MAX; k++)
             cases[n++] = (steps_case){
-                .m = *m, .samples = o->batches[k], .batch = serve_samples(*m, o->by, o->batches[k])};
+                .m = m, .samples = o->batches[k], .batch = serve_samples(m, o->by, o->batches[k])};
+    }
     return n;
 }
 

@@ -42,6 +42,7 @@ typedef struct steps_bar {
 typedef struct steps_bench {
     const char *name;                 /* "step" */
     const bench_model *const *models; /* NULL ends them */
+    int n_meant;                      /* the first so many are meant when none is named */
     const side_kind *kinds;
     int n_kinds;
     const steps_bar *bars;

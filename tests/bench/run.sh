@@ -1,0 +1,75 @@
+#!/bin/sh
+# run.sh SOURCE: the page of the benchmarks is what the committed raw figures give; the generator on figures with known answers; and
+# that Python's side reads the table of kernels as C's does.
+set -u
+source=$1
+python=${FLODL_PYTHON:-python3}
+if ! command -v "$python" >/dev/null 2>&1; then
+    echo "skipped: no $python"
+    exit 0
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+PYTHONDONTWRITEBYTECODE=1
+export PYTHONDONTWRITEBYTECODE
+failed=0
+
+that() { # NAME COMMAND...: it holds
+    name=$1
+    shift
+    if "$@" >"$work/out" 2>&1; then
+        echo "ok: $name"
+    else
+        echo "FAILED: $name"
+        sed 's/^/    /' "$work/out"
+        failed=1
+    fi
+}
+says() { # NAME TEXT: the generated page has it
+    that "$1" grep -qF -- "$2" "$work/page.md"
+}
+# shellcheck disable=SC2317 # called through that
+lacks() { ! grep -qF -- "$1" "$work/page.md"; }
+
+publish="$source/benchmarks/publish.py"
+that "docs/benchmark.md is what the raw figures give" "$python" "$publish" --check
+that "a page from figures with known answers" "$python" "$publish" --results "$source/tests/bench/results" --output "$work/page.md"
+says "the counts" "1 win, 1 tie, 1 loss."
+says "a win is bold" "| alpha | 1.200 (graph) | 1.000 | **−16.7 %** | 0.000 | 0.000 |"
+says "a tie is named" "| beta | 2.050 (graph) | 2.000 | −2.4 %, tie | 0.148 | 0.148 |"
+says "a loss is bold, from the newer run" "| gamma | 3.000 (graph) | 3.300 | **+10.0 %** |"
+that "not from the older run" lacks "9.000"
+says "where a win comes from" "- **alpha** (bound by launches in PyTorch's eager mode), against graph: device busy 980.0 µs against 1100.0, idle 20.0 against 100.0, 90 kernels against 99; kernels that differ most: pointwise −100.0 µs, matrix products −20.0 µs."
+says "where a loss comes from" "- **gamma** (bound by the device in PyTorch's eager mode), against graph: device busy 3200.0 µs against 2900.0, idle 100.0 against 100.0, 20 kernels against 22; kernels that differ most: convolution +300.0 µs."
+says "what has no record says so" "- **beta** (not recorded what binds it in PyTorch's eager mode), against graph: the device's time wasn't recorded."
+says "a refused side is named" "- gamma, pytorch/compile: refused: loss 1 is 2, of the first side 1"
+says "the bar of the best mode" "| **doesn't hold** | 2 of 3; not: gamma 1.100 |"
+says "the bar of the busy time" "| trainer ≤ 1.05 × the time its device is busy | holds | 2 of 2 |"
+says "the bar of launches" "where launches bind | holds | 1 of 1 |"
+says "the bar of memory" "| **doesn't hold** | 2 of 3; not: alpha 1.500 |"
+says "both runs in the environment" "step-a-2.json"
+that "divided sizes are no figures" lacks "step-small.json"
+that "the order is by difference" sh -c "[ \"\$(sed -n 's/^| \(alpha\|beta\|gamma\) | [0-9.]* (.*/\1/p' '$work/page.md' | tr '\n' ' ')\" = 'alpha beta gamma ' ]"
+cp "$work/page.md" "$work/changed.md"
+echo "changed by hand" >>"$work/changed.md"
+that "a page that was changed fails" sh -c "! '$python' '$publish' --check --results '$source/tests/bench/results' --output '$work/changed.md'"
+that "the same page passes" "$python" "$publish" --check --results "$source/tests/bench/results" --output "$work/page.md"
+mkdir "$work/none"
+that "no figures give a page all the same" "$python" "$publish" --results "$work/none" --output "$work/none.md"
+
+cat >"$work/table.py" <<'EOF'
+import pathlib, sys
+source = pathlib.Path(sys.argv[1])
+sys.path.insert(0, str(source / "benchmarks"))
+from parts.device_time import busy_words, kernel_class, union
+rows = [line.split("\t") for line in (source / "tests/bench/kernel_names.txt").read_text().splitlines() if not line.startswith("#")]
+assert len(rows) > 20
+for name, kernel in rows:
+    assert kernel_class(kernel) == name, (kernel, name, kernel_class(kernel))
+# The same intervals as in tests/train/test_gpu_trace.c.
+spans = [(0, 10, "gemm"), (5, 20, "elementwise"), (6, 7, "gemm"), (20, 30, "elementwise"), (50, 60, "Memset (Device)"), (55, 60, "Memcpy DtoD")]
+assert union(spans) == 40 and union([]) == 0
+assert busy_words(spans, 2) == "2e-08; 2.55e-08 2.0 0.5 0.5; matrix products 5.5e-09 1.0; pointwise 1.25e-08 1.0; fills 5e-09 0.5; copies 2.5e-09 0.5", busy_words(spans, 2)
+EOF
+that "Python reads the table of kernels as C does" "$python" "$work/table.py" "$source"
+exit $failed
