@@ -1,6 +1,6 @@
-"""Writes docs/benchmark.md from the raw figures in benchmarks/results/.
+"""Writes docs/benchmark.md, and the README's table of what was measured, from the raw figures in benchmarks/results/.
 
-    publish.py [--results FOLDER] [--output FILE] [--check]
+    publish.py [--results FOLDER] [--output FILE] [--readme FILE] [--check]
 
 Reads every *.json there that says "format": 1. Of each benchmark and device the newest measurement of each model counts, so that a run
 may be spread over several files, and older ones stay for comparison. Where a benchmark was run on several devices, the page has the one
@@ -149,6 +149,11 @@ def mode(key):
     return key.split("/")[1]
 
 
+def side_name(key):
+    side, mode_ = key.split("/")
+    return f"{dict(pytorch='PyTorch', cxx='C++').get(side, side)} {mode_}"
+
+
 def plural(n, word):
     return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
@@ -218,7 +223,7 @@ def gpu_section(models, sources):
     modes += [k for m in models for k in m.sides if k not in modes]
     modes = list(dict.fromkeys(modes))
     heads = {"flodl/eager": "flodl by hand", "flodl/graph": "flodl, graph by hand", "flodl/trainer": "flodl, trainer"}
-    out += [table(["model"] + [">" + heads.get(k, k.replace("pytorch/", "PyTorch ").replace("/", " ")) for k in modes],
+    out += [table(["model"] + [">" + heads.get(k, side_name(k)) for k in modes],
                   [[m.name] + [ms(m.seconds(k)) for k in modes] for m in models]), ""]
     refused = [f"- {m.name}, {key}: {s['refusal']}" for m in models for key, s in m.all.items() if "refusal" in s]
     if refused:
@@ -261,7 +266,7 @@ def classes_tables(models):
         for key in ("flodl/trainer", m.best("pytorch")):
             device = m.device(key)
             if device:
-                rows.append([m.name, key.replace("pytorch/", "PyTorch ").replace("/", " ")] +
+                rows.append([m.name, side_name(key)] +
                             [us(device["classes"].get(c, [None])[0]) for c in columns])
     return ["By class of kernels, µs a step; kernels that overlap count each:", "",
             table(["model", "side"] + [">" + c for c in columns], rows), ""]
@@ -292,7 +297,7 @@ def gpu_bars(models):
             verdict("trainer ≤ 1.05 × the time its device is busy", over(by_busy), BARS["busy"]),
             verdict("by hand ≤ 0.75 × PyTorch eager, where launches bind",
                     over(lambda m: m.ratio("flodl/eager", "pytorch/eager") if m.launch_bound() else None), BARS["eager"]),
-            verdict("by hand ≤ 1.05 × C++ libtorch by hand", over(lambda m: m.ratio("flodl/eager", "cxx/eager")), BARS["cxx"]),
+            verdict("by hand ≤ 1.05 × C++ libtorch by hand", over(lambda m: m.ratio("flodl/eager", m.best("cxx"))), BARS["cxx"]),
             verdict("by hand: peak memory ≤ PyTorch eager's",
                     over(lambda m: m.quotient("flodl/eager", "pytorch/eager", "peak_bytes")), BARS["peak"]),
             verdict("trainer: memory held ≤ 1.25 × PyTorch eager's",
@@ -473,21 +478,73 @@ def page(folder):
     return text
 
 
+# ---- the README's table ----------------------------------------------------------------------------------------------
+
+BEGIN, END = "<!-- fdl bench publish: begin -->", "<!-- fdl bench publish: end -->"
+
+
+def span(values, form="{:.2f}"):
+    values = sorted(v for v in values if v is not None)
+    return f"{form.format(values[0])} to {form.format(values[-1])}" if values else "–"
+
+
+def summary(folder):
+    """The results in a few rows."""
+    files = read(folder)
+    gpu, gpu_files = steps_of(files, "step", True)
+    cpu, _ = steps_of(files, "cpu", False)
+    start, ops = (newest(files, name) for name in ("start", "ops"))
+    rows = []
+    if gpu:
+        device = gpu_files[-1]["machine"]["device"]
+        rows += [[f"a training step of {plural(len(gpu), 'model')} on one {device}: trainer, by the fastest of PyTorch's modes",
+                  span([m.ratio("flodl/trainer", m.best("pytorch")) for m in gpu]) + " ×"],
+                 ["the same by hand, by PyTorch eager", span([m.ratio("flodl/eager", "pytorch/eager") for m in gpu]) + " ×"]]
+    small = [m for m in cpu if m.batch <= 8]
+    if small:
+        rows += [["a training step of small models on the CPU, batches up to 8: trainer, by PyTorch eager",
+                  span([m.ratio("flodl/trainer", "pytorch/eager") for m in small]) + " ×"],
+                 ["the same, by `torch.compile`", span([m.ratio("flodl/trainer", "pytorch/compile") for m in small]) + " ×"]]
+    for case in start["cases"][:1] if start else []:
+        seconds = {s["side"] + "/" + s["mode"]: median(s["seconds"]) for s in case["sides"]}
+        resident = {s["side"] + "/" + s["mode"]: median(s["rss_bytes"]) for s in case["sides"]}
+        beside = (f"; PyTorch {seconds['pytorch/eager']:.2f} s and {mb(resident['pytorch/eager'])} MB" if "pytorch/eager" in seconds else "")
+        rows.append([f"from a process's start to its first training step ({case['name']}, {case['device']})",
+                     f"{seconds['flodl/eager']:.2f} s and {mb(resident['flodl/eager'])} MB resident{beside}"])
+    if ops:
+        above = [o["above_us"] for o in ops["ops"].values()]
+        rows.append(["an operation above the same C++ call", f"median {median(above):+.3f} µs over {len(above)} operations"])
+    return table(["what", "measured"], rows)
+
+
+def with_summary(text, block):
+    """The README's text with the block between its marks; without its marks that is an error."""
+    before, found, rest = text.partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not found or not ended:
+        sys.exit(f"the README has no {BEGIN} ... {END}")
+    return f"{before}{BEGIN}\n{block}\n{END}{after}"
+
+
 def main():
-    parser = argparse.ArgumentParser(prog="fdl bench publish", description="docs/benchmark.md from the raw figures")
+    parser = argparse.ArgumentParser(prog="fdl bench publish", description="docs/benchmark.md and the README's table from the raw figures")
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "benchmarks/results")
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "docs/benchmark.md")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where the page differs")
+    parser.add_argument("--readme", type=pathlib.Path, default=ROOT / "README.md")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file differs")
     options = parser.parse_args()
-    text = page(options.results)
-    if not options.check:
-        options.output.write_text(text)
-        return 0
-    there = options.output.read_text() if options.output.exists() else ""
-    sys.stdout.writelines(difflib.unified_diff(there.splitlines(True), text.splitlines(True), str(options.output), "as published"))
-    if there != text:
-        print(f"{options.output} isn't what the raw figures give: ./fdl bench publish", file=sys.stderr)
-    return there != text
+    readme = options.readme.read_text()
+    failed = False
+    for path, text in ((options.output, page(options.results)), (options.readme, with_summary(readme, summary(options.results)))):
+        if not options.check:
+            path.write_text(text)
+            continue
+        there = path.read_text() if path.exists() else ""
+        if there != text:
+            sys.stdout.writelines(difflib.unified_diff(there.splitlines(True), text.splitlines(True), str(path), "as published"))
+            print(f"{path} isn't what the raw figures give: ./fdl bench publish", file=sys.stderr)
+            failed = True
+    return failed
 
 
 sys.exit(main())

@@ -349,6 +349,7 @@ static int run(const steps_bench *b, steps_settings *o, int n_names, char **name
         perror(folder);
         return 1;
     }
+    const double start = fdl_now();
     machine_read(&at, o->on_gpu);
     machine_print(&at, b->name);
     printf("%d thread%s; medians of %d rounds of %d ms a side; %d batches by turns%s\n", o->threads,
@@ -370,6 +371,7 @@ static int run(const steps_bench *b, steps_settings *o, int n_names, char **name
     remove_files(cases, n, folder);
     steps_print_summary(b, cases, n);
     steps_print_bars(b, cases, n);
+    printf("\n%.0f s in all\n", fdl_now() - start);
     return json_close(&j) ? 0 : 1;
 }
 
