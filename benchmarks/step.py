@@ -6,13 +6,14 @@ Modes: eager (Adam as it comes), fused (Adam in one kernel), graph (the whole st
 whole-network capture writes it), compile and reduce-overhead (torch.compile of model and loss, fused Adam)."""
 import importlib
 import itertools
+import os
 import sys
 import time
 
 import torch
 from safetensors.torch import load_file
 
-from parts.device_time import busy_words
+from parts.device_time import busy_words, listing
 
 WARMUP = 12
 sys.dont_write_bytecode = True  # the models are read from the sources' folder
@@ -55,6 +56,7 @@ class Stepper:
             loss = torch.compile(loss, mode="reduce-overhead")
         self.loss = loss
         self.step = self.eager
+        self.mode = mode
 
     def eager(self):
         return self.step_on(*next(self.turns))
@@ -113,10 +115,13 @@ class Stepper:
             for _ in range(n):
                 self.step()
             self.wait()
-        # What the host named spans kernels and doesn't count; neither does waiting.
-        return sorted((e.start_ns(), e.start_ns() + e.duration_ns(), e.name()) for e in seen.profiler.kineto_results.events()
-                      if e.device_type() == DeviceType.CUDA and not e.is_user_annotation() and e.duration_ns() > 0
-                      and "Sync" not in e.name() and "Wait" not in e.name())
+        # What the host named spans kernels, and doesn't count; neither does waiting.
+        spans = sorted((e.start_ns(), e.start_ns() + e.duration_ns(), e.name()) for e in seen.profiler.kineto_results.events()
+                       if e.device_type() == DeviceType.CUDA and not e.is_user_annotation() and e.duration_ns() > 0
+                       and not e.name().startswith(("Stream Wait", "Stream Sync", "Event Sync", "Context Sync", "Device Sync")))
+        if n > 1 and "BENCH_TRACE" in os.environ:
+            print(f"PyTorch {self.mode}, {n} steps:", listing(spans), sep="\n", file=sys.stderr)
+        return spans
 
 
 def main():

@@ -42,3 +42,14 @@ def busy_words(spans, n):
     totals = f"{total / n / 1e9!r} {(len(spans) - copies - fills) / n!r} {copies / n!r} {fills / n!r}"
     return "; ".join([f"{union(spans) / n / 1e9!r}", totals,
                       *(f"{name} {ns / n / 1e9!r} {count / n!r}" for name, (ns, count) in classes.items())])
+
+
+def listing(spans, most=25):
+    """The kernels with the most time: microseconds, count, class, name."""
+    rows = {}
+    for start, stop, name in spans:
+        row = rows.setdefault(name, [0, 0])
+        row[0] += stop - start
+        row[1] += 1
+    ranked = sorted(rows.items(), key=lambda item: -item[1][0])[:most]
+    return "\n".join(f"  {ns / 1e3:10.1f} us {count:7d}  {kernel_class(name):<16} {name[:160]}" for name, (ns, count) in ranked)

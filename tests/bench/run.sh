@@ -1,8 +1,8 @@
 #!/bin/sh
-# run.sh SOURCE: the page of the benchmarks is what the committed raw figures give; the generator on figures with known answers; and
-# that Python's side reads the table of kernels as C's does.
+# run.sh SOURCE BUILD: the page of the benchmarks is what the committed raw figures give; the generator on figures with known answers; and
+# that Python's side reads the table of kernels as C's does; what a run does without PyTorch, and with one that computes something else.
 set -u
-source=$1
+source=$1 build=$2
 python=${FLODL_PYTHON:-python3}
 if ! command -v "$python" >/dev/null 2>&1; then
     echo "skipped: no $python"
@@ -78,4 +78,31 @@ assert union(spans) == 40 and union([]) == 0
 assert busy_words(spans, 2) == "2e-08; 2.55e-08 2.0 0.5 0.5; matrix products 5.5e-09 1.0; pointwise 1.25e-08 1.0; fills 5e-09 0.5; copies 2.5e-09 0.5", busy_words(spans, 2)
 EOF
 that "Python reads the table of kernels as C does" "$python" "$work/table.py" "$source"
+
+if [ -x "$build/benchmarks/cpu" ]; then
+    cpu() { "$build/benchmarks/cpu" digits_mlp --batch 2,8 --rounds 2 --ms 5 "$@"; }
+    # shellcheck disable=SC2317 # called through that
+    told() { grep -qF -- "$1" "$work/told"; }
+    cpu --python /no/such/python --json "$work/cpu.json" >"$work/told" 2>&1
+    that "a run without PyTorch" test $? -eq 0
+    that "says so" told "PyTorch isn't measured: /no/such/python has no torch"
+    that "and judges nothing that wasn't measured" told "not measured   trainer <= 0.6 x PyTorch's eager: 0 of 0"
+    mkdir "$work/results"
+    cp "$work/cpu.json" "$work/results/"
+    that "its figures make a page" publish --results "$work/results" --output "$work/page.md"
+    says "flodl's columns alone" "| digits_mlp | 2 | – | – | – | "
+    cat >"$work/python" <<'EOF'
+#!/bin/sh
+[ "$1" = -c ] && exit
+echo "= loss 9 9 9 9"
+echo "= ready 0"
+cat >/dev/null
+EOF
+    chmod +x "$work/python"
+    cpu --python "$work/python" >"$work/told" 2>&1
+    that "another loss is refused" told "refused: loss 1 is 9, of the first side"
+    that "and not compared with" told "not measured   trainer <= 0.6 x PyTorch's eager: 0 of 0"
+else
+    echo "skipped: no $build/benchmarks/cpu"
+fi
 exit $failed
