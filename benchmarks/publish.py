@@ -344,7 +344,8 @@ def start_section(raw):
             for device, most in (("cpu", 1), ("cuda", 3)) if device in values]
     return ["## From start to first step", "",
             f"Seconds from the start of a process until its first training step has finished, its loss read, and the memory resident then; "
-            f"medians of {plural(raw['starts'], 'start')} of each side, by turns, after one that brings the files into the system's cache.", "",
+            f"medians of {plural(raw['starts'], 'start')} of each side, by turns, after one that brings the files into the system's cache. PyTorch's include its import; its version says "
+            "whether it is one with CUDA, which loads more.", "",
             table(["model", "device", "side", ">s", ">σ", ">resident MB", ">at most MB"], rows), "",
             table(["what should hold", "", "of the cases"], bars), "",
             f"The program that is started has {sizes['program_bytes'] / 1e6:.2f} MB, libflodl {sizes['libflodl_bytes'] / 1e6:.1f} MB, "
@@ -441,7 +442,7 @@ def models_section(models):
 
 def environment_section(sources):
     def versions(raw):
-        theirs = sorted({s["version"] for m in raw.get("models", []) for s in m["sides"] if s["side"] == "pytorch" and "version" in s})
+        theirs = sorted({s["version"] for m in raw.get("models", raw.get("cases", [])) for s in m.get("sides", []) if s["side"] == "pytorch" and "version" in s})
         return ", ".join(theirs) or "–"
 
     rows = []

@@ -53,7 +53,8 @@ static fdl_tensor *made(fdl_shape shape, int64_t below)
     return below ? fdl_randint(0, below, shape) : fdl_randn(shape);
 }
 
-/* MODEL MODE DEVICE: one step. Answers "= LOSS BYTES MOST": the memory resident now, and the most that was. */
+/* MODEL MODE DEVICE: one step. Answers "= LOSS BYTES MOST VERSION": the memory resident now, the most that was, and
+ * libtorch's version. */
 static int first_step(char **argv)
 {
     const bench_model *m = model_named(argv[0]);
@@ -81,7 +82,9 @@ static int first_step(char **argv)
         if (strcmp(argv[2], "cuda") == 0)
             FDL_CHECK(fdl_cuda_synchronize(0));
     }
-    printf("= %.9g %lld %lld\n", value, status_bytes("VmRSS"), status_bytes("VmHWM"));
+    char version[32];
+    printf("= %.9g %lld %lld %s\n", value, status_bytes("VmRSS"), status_bytes("VmHWM"),
+           fdl_libtorch_version(version, sizeof version));
     fflush(stdout);
     fdl_optim_free(opt);
     fdl_module_free(model);
@@ -93,6 +96,7 @@ static int first_step(char **argv)
 typedef struct starter {
     const char *side, *mode;
     double seconds[MAX_STARTS], rss[MAX_STARTS], most[MAX_STARTS];
+    char version[64];
     int n;
     bool failed;
 } starter;
@@ -134,7 +138,7 @@ static bool start_once(starter *s, const bench_model *m, const char *device, con
     bool answered = false;
     double loss = (double)NAN, rss = 0, most = 0;
     while (!answered && fgets(line, sizeof line, process.in))
-        answered = sscanf(line, "= %lf %lf %lf", &loss, &rss, &most) == 3;
+        answered = sscanf(line, "= %lf %lf %lf %63s", &loss, &rss, &most, s->version) == 4;
     const double seconds = fdl_now() - from;
     side_end(&process);
     if (!answered || !isfinite(loss))
@@ -171,6 +175,7 @@ static void json_case(json *j, const bench_model *m, const char *device, const s
         json_begin(j, NULL, '{');
         json_text(j, "side", s->side);
         json_text(j, "mode", s->mode);
+        json_text(j, "version", s->version);
         json_numbers(j, "seconds", s->seconds, s->n);
         json_numbers(j, "rss_bytes", s->rss, s->n);
         json_numbers(j, "peak_rss_bytes", s->most, s->n);

@@ -2,8 +2,8 @@
 
     start.py MODEL DEVICE X X_BELOW Y Y_BELOW
 
-X and Y are shapes ("8x64"), *_BELOW the number of classes, 0 for normally distributed numbers. Answers "= LOSS BYTES MOST": the memory
-resident now, and the most that was."""
+X and Y are shapes ("8x64"), *_BELOW the number of classes, 0 for normally distributed numbers. Answers "= LOSS BYTES MOST VERSION": the memory
+resident now, the most that was, and PyTorch's version."""
 import importlib
 import sys
 
@@ -32,4 +32,4 @@ opt.step()
 value = loss.item()
 if device == "cuda":
     torch.cuda.synchronize()
-print("=", repr(value), status_bytes("VmRSS"), status_bytes("VmHWM"), flush=True)
+print("=", repr(value), status_bytes("VmRSS"), status_bytes("VmHWM"), torch.__version__, flush=True)
