@@ -85,7 +85,10 @@ def read(folder):
     """The raw files, oldest first."""
     files = []
     for path in sorted(folder.glob("*.json")):
-        raw = json.loads(path.read_text())
+        try:
+            raw = json.loads(path.read_text())
+        except ValueError as error:
+            sys.exit(f"{path} is no JSON: {error}")
         if isinstance(raw, dict) and raw.get("format") == 1:
             files.append(dict(raw, file=path.name))
     return sorted(files, key=lambda raw: (raw["date"], raw["file"]))
@@ -327,6 +330,8 @@ def cpu_section(models, sources):
             f"{settings['rounds']} rounds of {settings['ms']} ms a side, {settings['batches_by_turns']} batches by turns.", "",
             table(["model", ">batch", ">PyTorch eager", ">fused Adam", ">compile", ">flodl by hand", ">trainer", ">trainer / eager",
                    ">trainer / compile", ">σ eager", ">σ trainer"], rows), "",
+            "Both sides compute with the same kernels, so flodl can only save what lies between them: the more arithmetic in a step, the "
+            "less of it. *By hand* is the loop that a user writes without a trainer.", "",
             table(["what should hold", "", "of the cases"], bars), ""]
 
 
@@ -405,7 +410,7 @@ METHOD = """## The method
   the union of all intervals. Classes are by the kernels' names: `benchmarks/parts/kernel_classes.txt`.
 - **Memory** is measured from after the warm-up, by the allocator of each process.
 - **Compilers** are done before: each side with one is started once beforehand, and it has warmed up before it is measured.
-- **Clocks** are not locked.
+- **Clocks** are not locked, and machines may be shared with other work: σ shows how much that mattered.
 """.splitlines()
 
 REPRODUCE = """## Reproduce

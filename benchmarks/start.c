@@ -289,6 +289,7 @@ static int run(const char *only, const char *python, int starts, const char *pat
     tell_sizes(&j);
     json_count(&j, "starts", starts);
     json_begin(&j, "cases", '[');
+    json_keep(&j, "]}\n");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if ((!only || strcmp(only, cases[i].device) == 0) && (gpu || strcmp(cases[i].device, "cpu") == 0))
             holds &= measure(model_named(cases[i].model), cases[i].device, python, starts, &j);

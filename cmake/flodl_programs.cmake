@@ -31,6 +31,9 @@ target_link_libraries(flodl_bench_parts PUBLIC flodl m ${CMAKE_DL_LIBS})
 if(FLODL_CUPTI_INCLUDE)
   target_compile_definitions(flodl_bench_parts PRIVATE BENCH_CUPTI)
   target_include_directories(flodl_bench_parts SYSTEM PRIVATE ${FLODL_CUPTI_INCLUDE})
+  if(FLODL_CUDA_INCLUDE) # cupti.h needs cuda.h, which needn't lie beside it
+    target_include_directories(flodl_bench_parts SYSTEM PRIVATE ${FLODL_CUDA_INCLUDE})
+  endif()
 endif()
 
 # A benchmark also measures libtorch itself, so that both sides stand in one program: <name>.c beside <name>_torch.cpp.

@@ -334,6 +334,7 @@ static void begin_json(json *j, const char *name, const steps_settings *o, const
     json_count(j, "sizes_divided_by", o->by);
     json_end(j, '}');
     json_begin(j, "models", '[');
+    json_keep(j, "]}\n");
 }
 
 static int run(const steps_bench *b, steps_settings *o, int n_names, char **names)

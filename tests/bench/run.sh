@@ -61,6 +61,11 @@ echo "changed by hand" >>"$work/changed.md"
 that "a page that was changed fails" fails publish --check --results "$source/tests/bench/results" --output "$work/changed.md"
 that "the same page passes" publish --check --results "$source/tests/bench/results" --output "$work/page.md"
 mkdir "$work/none"
+mkdir "$work/broken"
+echo '{"format": 1, ' >"$work/broken/step.json"
+publish --results "$work/broken" --output "$work/none.md" 2>"$work/named"
+that "a broken file fails" fails publish --results "$work/broken" --output "$work/none.md"
+that "and is named" grep -qx "$work/broken/step.json is no JSON: .*" "$work/named"
 that "no figures give a page all the same" publish --results "$work/none" --output "$work/none.md"
 
 cat >"$work/table.py" <<'EOF'
