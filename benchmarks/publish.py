@@ -427,7 +427,8 @@ export FLODL_PYTHON=python3                            # one that has torch of t
 
 Raw files are named `<benchmark>-<machine>-<date>.json`; a run may be spread over several, for each model the newest counts.
 `--rounds`, `--ms` (of a round of a side), `--sides flodl,pytorch/graph`, `--batch` and `--threads` say how much is measured. Without PyTorch
-flodl's column comes alone.
+flodl's column comes alone. With `BENCH_TRACE=1` each side lists the kernels with the most time, with `BENCH_PLAN=1` the trainer says what it
+runs and why.
 
 To add a model: its two files in `benchmarks/models/`, `<name>.c` on public headers and `<name>.py` as PyTorch's users write it, and its name in
 `benchmarks/models/models.h`. To add a side: a row in the table of `benchmarks/step.c`, and a program that answers the lines of
