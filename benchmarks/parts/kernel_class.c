@@ -27,10 +27,11 @@ static int class_named(const char *name)
     for (int i = 0; i < table.classes; i++)
         if (strcmp(table.text[i], name) == 0)
             return i;
-    if (table.classes == KERNEL_CLASSES_MAX)
+    const size_t size = strlen(name) + 1;
+    if (table.classes == KERNEL_CLASSES_MAX || size > sizeof *table.text)
         return -1;
     const int i = table.classes++;
-    snprintf(table.text[i], sizeof table.text[i], "%s", name);
+    memcpy(table.text[i], name, size);
     table.names[i] = table.text[i];
     return i;
 }

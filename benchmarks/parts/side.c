@@ -91,18 +91,17 @@ void side_end(side *s)
 
 /* ---- lines --------------------------------------------------------------------------------------------- */
 
-/* The next answer, without its "= ". */
-static bool answer(side *s, char *line, int size)
+/* The next answer, without its "= ", in the line that is read. NULL: the side is refused. */
+static char *answer(side *s, char *line, int size)
 {
     while (!*s->refusal && fgets(line, size, s->in))
         if (strncmp(line, "= ", 2) == 0) {
-            memmove(line, line + 2, strlen(line + 2) + 1);
             line[strcspn(line, "\n")] = '\0';
-            return true;
+            return line + 2;
         }
     if (!*s->refusal)
         snprintf(s->refusal, sizeof s->refusal, "ended; what it said stands above");
-    return false;
+    return NULL;
 }
 
 /* What follows the word that the next answer begins with. */
@@ -110,13 +109,14 @@ static bool expected(side *s, const char *word, char *rest, int size)
 {
     char line[512];
     const size_t length = strlen(word);
-    if (!answer(s, line, sizeof line))
+    const char *said = answer(s, line, sizeof line);
+    if (!said)
         return false;
-    if (strncmp(line, word, length) != 0 || line[length] != ' ') {
-        snprintf(s->refusal, sizeof s->refusal, "answered \"%.80s\" where \"%s\" was expected", line, word);
+    if (strncmp(said, word, length) != 0 || said[length] != ' ') {
+        snprintf(s->refusal, sizeof s->refusal, "answered \"%.80s\" where \"%s\" was expected", said, word);
         return false;
     }
-    snprintf(rest, (size_t)size, "%s", line + length + 1);
+    snprintf(rest, (size_t)size, "%s", said + length + 1);
     return true;
 }
 
@@ -149,7 +149,8 @@ void side_send(side *s, const char *question)
 double side_answer(side *s)
 {
     char line[512];
-    return answer(s, line, sizeof line) ? strtod(line, NULL) : (double)NAN;
+    const char *said = answer(s, line, sizeof line);
+    return said ? strtod(said, NULL) : (double)NAN;
 }
 
 double side_ask(side *s, const char *question)
@@ -180,10 +181,11 @@ void side_ask_busy(side *s, int steps)
     char question[32], line[4096];
     snprintf(question, sizeof question, "busy %d", steps);
     side_send(s, question);
-    if (!answer(s, line, sizeof line))
+    char *said = answer(s, line, sizeof line);
+    if (!said)
         return;
     side_busy *b = &s->busy;
-    char *more = NULL, *first = strtok_r(line, ";", &more), *totals = strtok_r(NULL, ";", &more);
+    char *more = NULL, *first = strtok_r(said, ";", &more), *totals = strtok_r(NULL, ";", &more);
     b->busy = first ? strtod(first, NULL) : (double)NAN;
     if (totals)
         sscanf(totals, "%lf %lf %lf %lf", &b->sum, &b->kernels, &b->copies, &b->fills);
