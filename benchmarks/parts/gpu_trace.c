@@ -20,12 +20,6 @@ const char *gpu_trace_why(void)
 
 /* ---- what is said of a trace -------------------------------------------------------------------------- */
 
-static int by_start(const void *a, const void *b)
-{
-    const gpu_span *x = a, *y = b;
-    return (x->start_ns > y->start_ns) - (x->start_ns < y->start_ns);
-}
-
 double gpu_trace_busy(const gpu_trace *t)
 {
     int64_t busy = 0, end = INT64_MIN;
@@ -529,6 +523,12 @@ static void name_calls(gpu_calls *c, const int64_t *counts, CUpti_CallbackDomain
         }
         count_call(c, name, counts[id]);
     }
+}
+
+static int by_start(const void *a, const void *b)
+{
+    const gpu_span *x = a, *y = b;
+    return (x->start_ns > y->start_ns) - (x->start_ns < y->start_ns);
 }
 
 bool gpu_trace_end(gpu_trace *t)
