@@ -93,6 +93,22 @@ FDL_API fdl_cuda_pool fdl_cuda_pool_new(void);
 /* torch.cuda.is_current_stream_capturing: whether this thread's current stream records rather than runs. */
 FDL_API bool fdl_cuda_is_capturing(void);
 
+/* ---- the gate: threads that use CUDA beside a capture ----------------------------------------------------- */
+
+/* While a capture is open, from fdl_cuda_graph_begin to fdl_cuda_graph_end, other threads that keep to the gate issue nothing:
+ * no allocation, copy or event of theirs comes between. A loader's threads keep to it. The gate is one for the process, with or
+ * without CUDA. */
+
+/* A thread issues its CUDA work between these two. enter waits while another thread has closed the gate. They nest; what is
+ * between them is short and waits for nobody who might capture. leave without enter: nothing. */
+FDL_API void fdl_cuda_gate_enter(void);
+FDL_API void fdl_cuda_gate_leave(void);
+/* Closes the gate, and returns when no other thread is inside; open ends it, on the same thread. They nest, and several
+ * threads may have closed it at a time. A capture does this by itself; these are for keeping others away from more than one.
+ * What waits for a thread that waits at the gate, as taking a loader's batch may, never returns. open without close: FDL_E_STATE. */
+FDL_API void fdl_cuda_gate_close(void);
+FDL_API fdl_status fdl_cuda_gate_open(void);
+
 FDL_END_DECLS
 
 #ifndef __cplusplus

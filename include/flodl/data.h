@@ -16,6 +16,7 @@
 #ifndef FLODL_DATA_H
 #define FLODL_DATA_H
 
+#include "flodl/rng.h"
 #include "flodl/tensor.h"
 
 FDL_BEGIN_DECLS
@@ -25,7 +26,7 @@ FDL_BEGIN_DECLS
 typedef struct fdl_dataset fdl_dataset;
 /* For each epoch an order of visiting. */
 typedef struct fdl_sampler fdl_sampler;
-/* A dataset that lives on a device, and how it is cut into batches. */
+/* A dataset on its way to a device, and how it is cut into batches. */
 typedef struct fdl_loader fdl_loader;
 /* One epoch on its way. */
 typedef struct fdl_iter fdl_iter;
@@ -58,25 +59,51 @@ FDL_API const int64_t *fdl_data_indices(const fdl_batch *b);
 
 /* ---- loaders ------------------------------------------------------------------------------------- */
 
+/* How batches come about. */
+typedef enum fdl_data_mode {
+    FDL_DATA_AUTO = 0, /* resident where the data fits, else streaming */
+    FDL_DATA_RESIDENT, /* the data is on the device as a whole, and every sample was fetched once, at the start */
+    FDL_DATA_STREAM    /* threads fetch the batches that are next, each sample anew in each epoch */
+} fdl_data_mode;
+
+enum { FDL_PREFETCH_NONE = -1 }; /* no threads: a batch is fetched when it is asked for */
+
+/* Makes one batch of k samples in a way of its own, by padding, say. samples[j * n + p] is position p of sample j, without a
+ * batch dim; out takes the batch's m tensors, CPU, belonging to the current scope. Called on several threads at once. */
+typedef fdl_status (*fdl_data_collate_fn)(void *ctx, fdl_tensor *const *samples, int64_t k, int n,
+                                          fdl_tensor **out, int m);
+
 typedef struct fdl_loader_opts {
     int opts_;
     fdl_device device;    /* where batches are; default: the thread's default device */
     fdl_opt_i64 seed;     /* of the order, default 42 */
     bool in_order;        /* 0 to N - 1 instead of a new permutation each epoch */
     fdl_sampler *sampler; /* an order of your own instead; taken over, on failure too */
-    bool keep_last;  /* deliver a last batch that is short; default: leave it out (batch norm wants more than
-                        one) */
-    bool writable;   /* with .in_order, batches are copies; default: views of the data, not to be changed in
-                        place */
-    double vram_use; /* most of a CUDA device's memory that may be full after loading: 0.50 to 0.99, default
-                        0.90 */
-    const char *const *names; /* FDL_NAMES("image", "label"); default: the dataset's */
+    bool keep_last; /* deliver a last batch that is short; default: leave it out (batch norm wants more than
+                       one) */
+    bool writable;  /* with .in_order, batches are copies; default: views of resident data, not to be changed
+                       in place */
+    fdl_data_mode mode;
+    double vram_use;  /* most of a CUDA device's memory that may be full: 0.50 to 0.99, default 0.90 */
+    int64_t prefetch; /* streaming: batches that are ready before they are asked for, at most 512; default: 2, on
+                         a GPU as many as .vram_use leaves room for */
+    int workers;      /* streaming: threads that fetch; default: 4 for samples that are fetched one by one, where
+                         there are as many cores, 1 for batches and for FDL_DATA_SERIAL */
+    double timeout;   /* streaming: seconds that fdl_data_next waits for a batch; default: for ever */
+    fdl_data_collate_fn collate; /* streaming: makes the batches; its samples may differ in shape. The batch has as
+                                    many positions as .names has names, by default those of the samples */
+    void *ctx;                   /* of collate; must outlive the loader */
+    const char *const *names;    /* FDL_NAMES("image", "label"); default: the dataset's */
 } fdl_loader_opts;
-/* Batches of batch_size samples, from data that is on the device as a whole. Every sample is fetched once,
- * now, so what a dataset draws at random it draws once; a dataset of CPU tensors (fdl_data_tensors) is used
- * where it lies. Takes the dataset over. Owned: fdl_data_loader_free. An empty dataset, batch_size < 1, names
- * that don't fit: FDL_E_ARG; a device that isn't there: FDL_E_DEVICE; data that doesn't fit into its memory:
- * FDL_E_OOM. torch.utils.data.DataLoader. */
+/* Batches of batch_size samples. Resident, the data is on the device as a whole and a batch is a gather: the rule where it
+ * fits within .vram_use of a GPU's memory, or into half of the memory that the host has left. Datasets of CPU tensors
+ * (fdl_data_tensors) are used where they lie. Everything else streams: so do datasets that draw random numbers
+ * (fdl_data_rng), and loaders with .collate. Both give the same batches in the same order, whatever the number of threads.
+ *
+ * One sample is fetched now, so that its size is known. Build the model first, so that the memory that is left is that which
+ * it leaves. Takes the dataset over. Owned: fdl_data_loader_free. An empty dataset, batch_size < 1, names that don't fit,
+ * an option outside its range: FDL_E_ARG; a device that isn't there: FDL_E_DEVICE; FDL_DATA_RESIDENT for data that doesn't
+ * fit: FDL_E_OOM. torch.utils.data.DataLoader. */
 FDL_API fdl_loader *fdl_data_loader_opt(fdl_dataset *ds, int64_t batch_size, const fdl_loader_opts *opts);
 /* The same for evaluation: in order, nothing left out. A sampler is FDL_E_ARG. */
 FDL_API fdl_loader *fdl_data_eval_loader_opt(fdl_dataset *ds, int64_t batch_size,
@@ -85,7 +112,8 @@ FDL_API fdl_loader *fdl_data_eval_loader_opt(fdl_dataset *ds, int64_t batch_size
  * more. NULL: nothing. */
 FDL_API void fdl_data_loader_free(fdl_loader *dl);
 /* How the last epoch ended: FDL_OK at its end or when it was left, else its error, which fdl_last_error still
- * has unless another came since. On NULL the pending error's status. */
+ * has unless another came since. An error ends its epoch, after the batches before it; the next one begins anew. On NULL the
+ * pending error's status. */
 FDL_API fdl_status fdl_data_status(const fdl_loader *dl);
 
 /* Samples of an epoch (the sampler's), batches of an epoch, samples of a batch; -1 on NULL. */
@@ -98,9 +126,40 @@ FDL_API int fdl_data_loader_arity(const fdl_loader *dl);
 FDL_API const char *fdl_data_loader_name(const fdl_loader *dl, int i);
 /* Bytes of one sample as it is stored on the device; -1 on NULL. */
 FDL_API int64_t fdl_data_loader_sample_bytes(const fdl_loader *dl);
+/* FDL_DATA_RESIDENT or FDL_DATA_STREAM; FDL_DATA_AUTO on NULL. */
+FDL_API fdl_data_mode fdl_data_loader_mode(const fdl_loader *dl);
+/* Batches that are kept ready; 0 when resident or without threads; -1 on NULL. */
+FDL_API int64_t fdl_data_loader_depth(const fdl_loader *dl);
+
+typedef struct fdl_data_stats {
+    int64_t batches;   /* delivered */
+    double waited;     /* seconds that fdl_data_next waited for a batch: what more workers or depth could save */
+    int64_t bytes;     /* of the batches that were fetched and brought to the device; 0 when resident */
+    int64_t fallbacks; /* out of memory: resident data that streams instead, or a depth that was halved */
+    int64_t pinned;    /* bytes of page-locked memory that batches go through */
+    int64_t depth;     /* fdl_data_loader_depth */
+    int workers;       /* threads; 0 when resident or without */
+} fdl_data_stats;
+/* Since the loader was made. */
+FDL_API fdl_status fdl_data_loader_stats(const fdl_loader *dl, fdl_data_stats *stats);
+
 /* Where the loader is, for a checkpoint: the current or last epoch and how many of its batches were
  * delivered; epoch -1 before the first. Go on with fdl_data_epoch(dl, epoch, .skip = batches). */
 FDL_API fdl_status fdl_data_position(const fdl_loader *dl, int64_t *epoch, int64_t *batches);
+
+/* ---- how much is kept ready: streaming loaders; resident ones do nothing ------------------------------------ */
+
+/* On the CPU the depth is 2. On a GPU each epoch's start asks what memory is left: of .vram_use of the device, what isn't full
+ * already and isn't needed by a step, in whole batches, at most an epoch and at most 512. What a step needs is known after the
+ * first one, so the first batch comes alone. */
+
+/* The depth from the next epoch on, instead of that; 0: no threads. d < 0: FDL_E_ARG. */
+FDL_API fdl_status fdl_data_set_depth(fdl_loader *dl, int64_t d);
+/* Measures now, and sets that depth from the next epoch on. The depth; -1 on NULL. */
+FDL_API int64_t fdl_data_resize(fdl_loader *dl);
+/* After a training step: what the step took of the device's memory beside what it keeps is left free from now on. The trainer's
+ * fit does it; so does fdl_data_next when it is called for the second batch. */
+FDL_API fdl_status fdl_data_note_peak(fdl_loader *dl);
 
 /* ---- an epoch by hand ------------------------------------------------------------------------------ */
 
@@ -125,10 +184,16 @@ FDL_API void fdl_data_epoch_end(fdl_iter *it);
 FDL_API fdl_dataset *fdl_data_tensors(fdl_list tensors);
 
 /* Puts the n tensors of sample i into out: CPU, without a batch dim, belonging to the current scope (or kept:
- * then they stay yours). May be called on several threads at once. */
+ * then they stay yours). Called on the loader's threads, several at once; there the default device is the CPU, the default dtype
+ * that of the thread that began the epoch. An error ends the epoch. */
 typedef fdl_status (*fdl_data_item_fn)(void *ctx, int64_t i, fdl_tensor **out, int n);
 /* Samples from a function. ctx stays the caller's and must outlive the dataset. */
 FDL_API fdl_dataset *fdl_data_fn(int64_t len, int arity, fdl_data_item_fn item, void *ctx);
+
+/* Random numbers for a callback, for augmentation, say: the generator of sample i in the epoch that the loader is fetching
+ * for, a function of its seed, the epoch and i. The same numbers come whichever thread fetches the sample and however many there
+ * are. A loader whose sample asks for it streams, unless told otherwise. Outside a loader: of seed 42 and epoch 0. */
+FDL_API fdl_status fdl_data_rng(int64_t i, fdl_rng *rng);
 
 /* Calls come from one thread at a time. */
 enum { FDL_DATA_SERIAL = 1 };
@@ -172,7 +237,7 @@ FDL_API fdl_status fdl_data_split(fdl_dataset *ds, double fraction, uint64_t see
 FDL_API fdl_dataset *fdl_data_concat_of(int n, fdl_dataset *const *parts);
 /* Sample i is sample i % N of ds, for i < len. */
 FDL_API fdl_dataset *fdl_data_repeat(fdl_dataset *ds, int64_t len);
-/* Changes the n tensors of sample i in place of others; the old ones need no freeing. */
+/* Puts others in the place of the n tensors of sample i; the old ones need no freeing. Like an fdl_data_item_fn. */
 typedef fdl_status (*fdl_data_map_fn)(void *ctx, int64_t i, fdl_tensor **sample, int n);
 /* ctx stays the caller's and must outlive the dataset. */
 FDL_API fdl_dataset *fdl_data_map(fdl_dataset *ds, fdl_data_map_fn fn, void *ctx);

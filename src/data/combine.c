@@ -49,7 +49,7 @@ static int64_t combined_len(void *self)
 static fdl_status fetch_part(const struct combined *c, int part, const int64_t *idx, int64_t k,
                              fdl_tensor **out)
 {
-    return c->raw ? fdl_data_fetch_raw(c->part[part], idx, k, out)
+    return c->raw ? fdl_data_fetch_raw(c->part[part], idx, k, out, NULL)
                   : fdl_data_fetch(c->part[part], idx, k, out);
 }
 
@@ -66,6 +66,8 @@ static fdl_dataset *finished(struct combined *c,
                                    c);
     if (ds && c->raw)
         memcpy(ds->by, like->by, sizeof ds->by);
+    for (int i = 0; ds && i < c->n; i++)
+        ds->single |= c->part[i]->single;
     return ds;
 }
 

@@ -3,6 +3,7 @@
 
 #include "flodl/arithmetic.h"
 #include "flodl/index.h"
+#include "flodl/inplace.h"
 
 /* ---- life ---------------------------------------------------------------------------------------- */
 
@@ -39,6 +40,7 @@ fdl_dataset *fdl_data_new(const fdl_data_vtab *table, void *self)
     ds->v = *table;
     ds->self = self;
     ds->len = len;
+    ds->single = !table->batch;
     pthread_mutex_init(&ds->form_lock, NULL);
     pthread_mutex_init(&ds->call_lock, NULL);
     return ds;
@@ -78,6 +80,45 @@ int fdl_data_arity(const fdl_dataset *ds)
     return ds ? ds->v.arity : -1;
 }
 
+/* ---- what a callback is called for -------------------------------------------------------------------- */
+
+static _Thread_local struct call *current;
+
+struct call_before fdl_data_call_begin(struct call *call)
+{
+    struct call_before before = {current, fdl_default_device()};
+    current = call;
+    if (before.device.type != FDL_DEVICE_TYPE_CPU)
+        fdl_set_default_device(FDL_CPU);
+    return before;
+}
+
+void fdl_data_call_end(struct call_before before)
+{
+    current = before.call;
+    if (before.device.type != FDL_DEVICE_TYPE_CPU)
+        fdl_set_default_device(before.device);
+}
+
+enum { STREAM_SAMPLES = 2 }; /* sample i draws from stream 2 + i; 0 and 1 are the samplers' */
+
+fdl_status fdl_data_rng(int64_t i, fdl_rng *rng)
+{
+    if (!rng)
+        return fdl_null_operand("fdl_data_rng", "rng");
+    if (current)
+        current->drew = true;
+    uint64_t seed = current ? current->seed : 42, epoch = current ? (uint64_t)current->epoch : 0;
+    *rng = fdl_rng_seed(fdl_rng_mix(seed, epoch, STREAM_SAMPLES + (uint64_t)i));
+    return FDL_OK;
+}
+
+static void fetching(int64_t sample)
+{
+    if (current)
+        atomic_store_explicit(&current->sample, sample, memory_order_relaxed);
+}
+
 /* ---- checks ---------------------------------------------------------------------------------------- */
 
 fdl_status fdl_data_check_indices(const char *function, const int64_t *idx, int64_t k, int64_t len)
@@ -103,6 +144,8 @@ static const char *form_text(fdl_dtype dtype, fdl_shape shape, char *buf, size_t
 /* Position p of a sample against what the first sample was. */
 static fdl_status check_form(fdl_dataset *ds, int p, int64_t sample, fdl_dtype dtype, fdl_shape shape)
 {
+    if (current && current->loose)
+        return FDL_OK;
     pthread_mutex_lock(&ds->form_lock);
     struct form *f = &ds->form[p];
     if (!f->known)
@@ -157,15 +200,31 @@ static fdl_status called(fdl_status status, int64_t sample)
     return status;
 }
 
-static fdl_status call_item(fdl_dataset *ds, int64_t i, fdl_tensor **sample)
+static void unlock(void *lock)
 {
-    memset(sample, 0, sizeof *sample * (FDL_DATA_MAX + 1));
+    if (lock)
+        pthread_mutex_unlock(lock);
+}
+
+/* The callback, which gets the indices or, if it fetches one sample, only the first. It may end its thread. */
+static fdl_status call(fdl_dataset *ds, const int64_t *idx, int64_t k, fdl_tensor **out)
+{
+    volatile fdl_status status = FDL_OK;
     bool serial = ds->v.flags & FDL_DATA_SERIAL;
     if (serial)
         pthread_mutex_lock(&ds->call_lock);
-    fdl_status status = ds->v.item(ds->self, i, sample, ds->v.arity);
-    if (serial)
-        pthread_mutex_unlock(&ds->call_lock);
+    pthread_cleanup_push(unlock, serial ? &ds->call_lock : NULL);
+    memset(out, 0, sizeof *out * (FDL_DATA_MAX + 1));
+    status = ds->v.batch ? ds->v.batch(ds->self, idx, k, out, ds->v.arity)
+                         : ds->v.item(ds->self, *idx, out, ds->v.arity);
+    pthread_cleanup_pop(1);
+    return status;
+}
+
+static fdl_status call_item(fdl_dataset *ds, int64_t i, fdl_tensor **sample)
+{
+    fetching(i);
+    fdl_status status = call(ds, &i, 1, sample);
     FDL_TRY(called(status, i));
     FDL_TRY(check_tensors(ds, i, sample));
     for (int p = 0; p < ds->v.arity; p++)
@@ -175,13 +234,8 @@ static fdl_status call_item(fdl_dataset *ds, int64_t i, fdl_tensor **sample)
 
 static fdl_status call_batch(fdl_dataset *ds, const int64_t *idx, int64_t k, fdl_tensor **got)
 {
-    memset(got, 0, sizeof *got * (FDL_DATA_MAX + 1));
-    bool serial = ds->v.flags & FDL_DATA_SERIAL;
-    if (serial)
-        pthread_mutex_lock(&ds->call_lock);
-    fdl_status status = ds->v.batch(ds->self, idx, k, got, ds->v.arity);
-    if (serial)
-        pthread_mutex_unlock(&ds->call_lock);
+    fetching(idx[0]);
+    fdl_status status = call(ds, idx, k, got);
     FDL_TRY(called(status, idx[0]));
     FDL_TRY(check_tensors(ds, idx[0], got));
     for (int p = 0; p < ds->v.arity; p++) {
@@ -199,8 +253,15 @@ static fdl_status call_batch(fdl_dataset *ds, const int64_t *idx, int64_t k, fdl
     return FDL_OK;
 }
 
+/* A tensor that a fetch fills: scope. */
+static fdl_tensor *land(struct landing *l, int p, fdl_shape shape, fdl_dtype dtype)
+{
+    return l ? l->place(l, p, shape, dtype) : fdl_empty(shape, .dtype = dtype, .device = FDL_CPU);
+}
+
 /* Room for k rows like the sample, in the scope around the current one. */
-static fdl_status make_rows(const fdl_dataset *ds, int64_t k, fdl_tensor *const *sample, fdl_tensor **rows)
+static fdl_status make_rows(const fdl_dataset *ds, int64_t k, fdl_tensor *const *sample, fdl_tensor **rows,
+                            struct landing *l)
 {
     for (int p = 0; p < ds->v.arity; p++) {
         fdl_shape shape = fdl_shape_of(sample[p]);
@@ -210,7 +271,7 @@ static fdl_status make_rows(const fdl_dataset *ds, int64_t k, fdl_tensor *const 
         memmove(shape.d + 1, shape.d, sizeof *shape.d * (size_t)shape.ndim);
         shape.d[0] = k;
         shape.ndim++;
-        rows[p] = fdl_escape(fdl_empty(shape, .dtype = fdl_dtype_of(sample[p]), .device = FDL_CPU));
+        rows[p] = fdl_escape(land(l, p, shape, fdl_dtype_of(sample[p])));
         if (!rows[p])
             return fdl_error_pending();
     }
@@ -220,6 +281,8 @@ static fdl_status make_rows(const fdl_dataset *ds, int64_t k, fdl_tensor *const 
 static fdl_status copy_row(fdl_tensor *rows, int64_t j, fdl_tensor *sample)
 {
     size_t size = (size_t)fdl_nbytes(sample);
+    if (fdl_dtype_of(rows) != fdl_dtype_of(sample) || size != (size_t)(fdl_nbytes(rows) / fdl_size(rows, 0)))
+        return fdl_fail(FDL_E_SHAPE, "collate: samples of different sizes don't stack");
     if (size == 0)
         return FDL_OK;
     char *at = fdl_data_ptr(rows);
@@ -227,17 +290,72 @@ static fdl_status copy_row(fdl_tensor *rows, int64_t j, fdl_tensor *sample)
 }
 
 /* Sample by sample into rows, so that besides the batch one sample is alive at a time. */
-static fdl_status collate(fdl_dataset *ds, const int64_t *idx, int64_t k, fdl_tensor **rows)
+static fdl_status collate(fdl_dataset *ds, const int64_t *idx, int64_t k, fdl_tensor **rows,
+                          struct landing *l)
 {
     for (int64_t j = 0; j < k; j++) {
         FDL_SCOPE;
         fdl_tensor *sample[FDL_DATA_MAX + 1];
         FDL_TRY(call_item(ds, idx[j], sample));
         if (j == 0)
-            FDL_TRY(make_rows(ds, k, sample, rows));
+            FDL_TRY(make_rows(ds, k, sample, rows, l));
         for (int p = 0; p < ds->v.arity; p++)
             FDL_TRY(copy_row(rows[p], j, sample[p]));
     }
+    return FDL_OK;
+}
+
+/* What a callback made, where it is to be. */
+static fdl_status move_in(struct landing *l, int p, fdl_tensor **x)
+{
+    fdl_tensor *to = l->place(l, p, fdl_shape_of(*x), fdl_dtype_of(*x));
+    if (!to)
+        return fdl_error_pending();
+    FDL_TRY(fdl_copy_(to, *x));
+    *x = to;
+    return FDL_OK;
+}
+
+/* Rows of a tensor straight to where they are to be. */
+static fdl_status land_rows(struct landing *l, fdl_tensor *const *from, int n, const int64_t *idx, int64_t k,
+                            fdl_tensor **out)
+{
+    for (int p = 0; p < n; p++) {
+        fdl_shape shape = fdl_shape_of(from[p]);
+        size_t size = (size_t)(fdl_nbytes(from[p]) / (shape.d[0] ? shape.d[0] : 1));
+        shape.d[0] = k;
+        if (!(out[p] = l->place(l, p, shape, fdl_dtype_of(from[p]))))
+            return fdl_error_pending();
+        if (!size)
+            continue;
+        const char *source = fdl_data_ptr(from[p]);
+        char *to = fdl_data_ptr(out[p]);
+        if (!source || !to)
+            return fdl_error_pending();
+        for (int64_t j = 0; j < k; j++)
+            memcpy(to + (size_t)j * size, source + (size_t)idx[j] * size, size);
+    }
+    return FDL_OK;
+}
+
+static bool contiguous(fdl_tensor *const *x, int n)
+{
+    for (int p = 0; p < n; p++)
+        if (!fdl_is_contiguous(x[p]))
+            return false;
+    return true;
+}
+
+static fdl_status fetch(fdl_dataset *ds, const int64_t *idx, int64_t k, fdl_tensor **got, struct landing *l)
+{
+    fdl_tensor *const *rows = l ? fdl_data_rows_of(ds) : NULL;
+    if (rows && contiguous(rows, ds->v.arity))
+        return land_rows(l, rows, ds->v.arity, idx, k, got);
+    if (!ds->v.batch)
+        return collate(ds, idx, k, got, l);
+    FDL_TRY(call_batch(ds, idx, k, got));
+    for (int p = 0; l && p < ds->v.arity; p++)
+        FDL_TRY(move_in(l, p, &got[p]));
     return FDL_OK;
 }
 
@@ -247,7 +365,18 @@ static fdl_tensor *handed_out(fdl_tensor *x)
     return fdl_escape(fdl_is_mine(x) ? x : fdl_adopt(fdl_keep(x)));
 }
 
-fdl_status fdl_data_fetch_raw(fdl_dataset *ds, const int64_t *idx, int64_t k, fdl_tensor **out)
+static fdl_status hand_out(fdl_tensor *const *got, fdl_tensor **out, int n)
+{
+    for (int p = 0; p < n; p++)
+        if (!(out[p] = handed_out(got[p]))) {
+            memset(out, 0, sizeof *out * (size_t)n);
+            return fdl_error_pending();
+        }
+    return FDL_OK;
+}
+
+fdl_status fdl_data_fetch_raw(fdl_dataset *ds, const int64_t *idx, int64_t k, fdl_tensor **out,
+                              struct landing *landing)
 {
     memset(out, 0, sizeof *out * (size_t)ds->v.arity);
     FDL_TRY(fdl_data_check_indices("fdl_data_fetch", idx, k, ds->len));
@@ -256,13 +385,8 @@ fdl_status fdl_data_fetch_raw(fdl_dataset *ds, const int64_t *idx, int64_t k, fd
     FDL_NO_GRAD;
     FDL_SCOPE;
     fdl_tensor *got[FDL_DATA_MAX + 1] = {NULL};
-    FDL_TRY(ds->v.batch ? call_batch(ds, idx, k, got) : collate(ds, idx, k, got));
-    for (int p = 0; p < ds->v.arity; p++)
-        if (!(out[p] = handed_out(got[p]))) {
-            memset(out, 0, sizeof *out * (size_t)ds->v.arity);
-            return fdl_error_pending();
-        }
-    return FDL_OK;
+    FDL_TRY(fetch(ds, idx, k, got, landing));
+    return hand_out(got, out, ds->v.arity);
 }
 
 fdl_tensor *fdl_data_divided(fdl_tensor *raw, double by)
@@ -280,7 +404,7 @@ fdl_status fdl_data_fetch(fdl_dataset *ds, const int64_t *idx, int64_t k, fdl_te
         return fdl_null_operand("fdl_data_fetch", !ds ? "ds" : !out ? "out" : "idx");
     if (k < 0)
         return fdl_fail(FDL_E_ARG, "fdl_data_fetch: k is %lld; it must be 0 or more", (long long)k);
-    FDL_TRY(fdl_data_fetch_raw(ds, idx, k, out));
+    FDL_TRY(fdl_data_fetch_raw(ds, idx, k, out, NULL));
     if (k == 0)
         return FDL_OK;
     FDL_NO_GRAD;
@@ -290,6 +414,64 @@ fdl_status fdl_data_fetch(fdl_dataset *ds, const int64_t *idx, int64_t k, fdl_te
             return fdl_error_pending();
         }
     return FDL_OK;
+}
+
+/* ---- batches that a function makes ----------------------------------------------------------------------- */
+
+/* Sample by sample, as the user has them: samples[j * n + p]. */
+static fdl_status fetch_samples(fdl_dataset *ds, const int64_t *idx, int64_t k, fdl_tensor **samples)
+{
+    int n = ds->v.arity;
+    for (int64_t j = 0; j < k; j++) {
+        fdl_tensor **sample = samples + j * n;
+        FDL_TRY(fdl_data_fetch(ds, idx + j, 1, sample));
+        for (int p = 0; p < n; p++)
+            if (!(sample[p] = fdl_select(sample[p], 0, 0)))
+                return fdl_error_pending();
+    }
+    return FDL_OK;
+}
+
+static fdl_status check_collated(fdl_status status, fdl_tensor *const *got, int m)
+{
+    if (status != FDL_OK) {
+        if (fdl_error_pending() == FDL_OK)
+            return fdl_fail(status, "the collate function returned %s", fdl_status_name(status));
+        return status;
+    }
+    for (int p = 0; p < m; p++) {
+        if (!got[p])
+            return fdl_fail(FDL_E_STATE,
+                            "collate: position %d of %d is NULL although the function returned FDL_OK", p, m);
+        char name[FDL_DEVICE_NAME_SIZE];
+        fdl_device d = fdl_device_of(got[p]);
+        if (d.type != FDL_DEVICE_TYPE_CPU)
+            return fdl_fail(FDL_E_DEVICE, "collate: position %d is on %s; batches are made on the CPU", p,
+                            fdl_device_name(d, name));
+    }
+    return FDL_OK;
+}
+
+fdl_status fdl_data_fetch_collated(fdl_dataset *ds, const int64_t *idx, int64_t k, fdl_data_collate_fn fn,
+                                   void *ctx, fdl_tensor **out, int m, struct landing *landing)
+{
+    FDL_NO_GRAD;
+    FDL_SCOPE;
+    fdl_tensor *got[FDL_DATA_MAX + 1] = {NULL};
+    fdl_tensor **samples = fdl_scope_alloc(sizeof *samples * (size_t)k * (size_t)ds->v.arity);
+    if (!samples)
+        return fdl_error_pending();
+    bool loose = current && current->loose;
+    if (current)
+        current->loose = true;
+    fdl_status status = fetch_samples(ds, idx, k, samples);
+    if (current)
+        current->loose = loose;
+    FDL_TRY(status);
+    FDL_TRY(check_collated(fn(ctx, samples, k, ds->v.arity, got, m), got, m));
+    for (int p = 0; landing && p < m; p++)
+        FDL_TRY(move_in(landing, p, &got[p]));
+    return hand_out(got, out, m);
 }
 
 /* ---- the two ready-made ones ----------------------------------------------------------------------- */

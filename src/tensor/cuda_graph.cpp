@@ -129,6 +129,7 @@ void closed(fdl_cuda_graph *g) noexcept
     leave(*g->before, *g->stream);
     g->capturing->capturing = nullptr;
     g->capturing = nullptr;
+    fdl_cuda_gate_open();
 }
 
 void no_work(void *)
@@ -239,6 +240,7 @@ void begin(fdl_cuda_graph *g, const begin_with &o)
     g->pool = o.pool.hi || o.pool.lo ? pool_id{o.pool.hi, o.pool.lo} : at::cuda::graph_pool_handle();
     g->before = std::make_unique<place>(o.device);
     g->stream = std::make_unique<CUDAStream>(o.stream);
+    fdl_cuda_gate_close(); /* until closed() */
     try {
         order(g->before->stream, o.stream);
         enter(o.stream);
@@ -259,6 +261,7 @@ void begin(fdl_cuda_graph *g, const begin_with &o)
         /* Its destructor throws when capture_begin failed half-way, as it does without memory: better never freed. */
         (void)g->graph.release();
         g->pool = {0, 0};
+        fdl_cuda_gate_open();
         throw;
     }
     g->capturing = &self();

@@ -46,6 +46,7 @@ static fdl_source source_of(loaded *l)
 
 typedef struct fit_run {
     fdl_trainer *tr;
+    fdl_loader *loader;     /* where the data comes from, if it is one */
     fdl_trainer_fit_opts o; /* resolved: epochs, best */
     fdl_source data, validate;
     bool validates;
@@ -82,6 +83,8 @@ static fdl_status train_epoch(fit_run *r, int64_t epoch)
         if (!list.n)
             break;
         FDL_TRY(fdl_trainer_step(r->tr, list));
+        if (batch == 1 && r->loader)
+            FDL_TRY(fdl_data_note_peak(r->loader));
         r->samples += rows_of(list);
         if (r->tr->o.monitor && fdl_now() - shown >= live_every) {
             FDL_TRY(live_line(r, batch));
@@ -274,9 +277,9 @@ static fdl_status resolve(fit_run *r, const fdl_trainer_fit_opts *opts, loaded *
     return FDL_OK;
 }
 
-static fdl_status fit(fdl_trainer *tr, fdl_source data, const fdl_trainer_fit_opts *opts)
+static fdl_status fit(fdl_trainer *tr, fdl_source data, fdl_loader *loader, const fdl_trainer_fit_opts *opts)
 {
-    fit_run r = {.tr = tr, .data = data};
+    fit_run r = {.tr = tr, .loader = loader, .data = data};
     loaded validation = {0};
     fdl_status status = resolve(&r, opts, &validation);
     if (status == FDL_OK)
@@ -293,7 +296,7 @@ fdl_status fdl_trainer_fit_from_opt(fdl_trainer *tr, const fdl_source *data, con
 {
     if (!tr || !data)
         return fdl_null_operand("fdl_trainer_fit_from", tr ? "data" : "tr");
-    return fit(tr, *data, opts);
+    return fit(tr, *data, NULL, opts);
 }
 
 fdl_status fdl_trainer_fit_opt(fdl_trainer *tr, fdl_loader *data, const fdl_trainer_fit_opts *opts)
@@ -301,7 +304,7 @@ fdl_status fdl_trainer_fit_opt(fdl_trainer *tr, fdl_loader *data, const fdl_trai
     if (!tr || !data)
         return fdl_null_operand("fdl_trainer_fit", tr ? "data" : "tr");
     loaded training = {.loader = data};
-    fdl_status status = fit(tr, source_of(&training), opts);
+    fdl_status status = fit(tr, source_of(&training), data, opts);
     fdl_data_epoch_end(training.it);
     return status;
 }

@@ -322,8 +322,16 @@ static void too_large(void **state)
     for (int64_t n = INT64_C(1) << 26; n > 0;
          n = n < INT64_C(1) << 50 ? INT64_C(1) << 60 : 0) { /* 64 TiB, 2^80 bytes */
         fdl_dataset *ds = fdl_data_new(&(fdl_data_vtab){.len = len_of, .batch = huge, .arity = 1}, &n);
-        assert_null(fdl_data_loader(ds, 4, .sampler = fdl_data_sampler_sequential(5)));
+        assert_null(fdl_data_loader(fdl_data_ref(ds), 4, .sampler = fdl_data_sampler_sequential(5),
+                                    .mode = FDL_DATA_RESIDENT));
         check_error(FDL_E_OOM, "fdl_data_loader");
+        fdl_loader *dl = fdl_data_loader(ds, 4, .sampler = fdl_data_sampler_sequential(5));
+        check_some(dl); /* streams */
+        assert_int_equal(fdl_data_loader_mode(dl), FDL_DATA_STREAM);
+        FDL_BATCHES(b, dl, 0)
+        assert_int_equal(fdl_size(fdl_data_at(b, 0), 1), 1 << 20);
+        check_ok(fdl_data_status(dl));
+        fdl_data_loader_free(dl);
     }
     assert_int_equal(fdl_live_tensors(), before);
 }
@@ -610,7 +618,7 @@ static void cuda(void **state)
     n = 2 * total >> 20; /* twice the device's memory, in samples of 1 MiB */
     int64_t before = fdl_live_tensors();
     fdl_dataset *ds = fdl_data_new(&(fdl_data_vtab){.len = len_of, .batch = huge, .arity = 1}, &n);
-    assert_null(fdl_data_loader(ds, 4, .device = FDL_CUDA(0)));
+    assert_null(fdl_data_loader(ds, 4, .device = FDL_CUDA(0), .mode = FDL_DATA_RESIDENT));
     check_error(FDL_E_OOM, "needs", "at most", "GB");
     assert_int_equal(fdl_live_tensors(), before);
 }
