@@ -267,18 +267,6 @@ static bool await_turn(struct worker *w)
     return wanted;
 }
 
-/* Half of it is kept ready from now on. */
-static void halve_depth(struct pipe *p)
-{
-    pthread_mutex_lock(&p->lock);
-    p->depth = p->depth > 1 ? p->depth / 2 : 1;
-    p->fallbacks++;
-    int64_t depth = p->depth;
-    pthread_mutex_unlock(&p->lock);
-    fdl_msg_verbose("loader: the device's memory ran out; %lld batches are kept ready from now on",
-                    (long long)depth);
-}
-
 static fdl_status send_now(struct worker *w, fdl_tensor **x)
 {
     struct pipe *p = w->pipe;
@@ -289,28 +277,49 @@ static fdl_status send_now(struct worker *w, fdl_tensor **x)
     return fdl_cuda_event_record_on(w->sent, p->stream);
 }
 
-/* To the device. When its memory has run out: once more, with half the depth, when there are no more batches than that. */
-static fdl_status send(struct worker *w, fdl_tensor **x)
+/* The device has no room for this batch beside those that are ready: half as many from now on. False: none are. */
+static bool halve_depth(struct worker *w)
 {
-    fdl_cuda_gate_enter();
-    fdl_status status = send_now(w, x);
-    fdl_cuda_gate_leave();
-    if (status != FDL_E_OOM)
-        return status;
-    halve_depth(w->pipe);
-    if (!await_turn(w))
-        return status;
-    fdl_clear_error();
-    fdl_cuda_gate_enter();
-    fdl_cuda_empty_cache();
-    status = send_now(w, x);
-    fdl_cuda_gate_leave();
-    return status;
+    struct pipe *p = w->pipe;
+    pthread_mutex_lock(&p->lock);
+    bool current = w->generation == p->generation;
+    int64_t ahead = w->job - p->taken;
+    bool alone = current && ahead == 0;
+    if (current && !alone) {
+        ahead = ahead < p->depth ? ahead : p->depth;
+        p->depth = ahead > 1 ? ahead / 2 : 1;
+    }
+    p->fallbacks++;
+    int64_t depth = p->depth;
+    pthread_mutex_unlock(&p->lock);
+    fdl_msg_verbose("loader: the device's memory ran out; %lld batches are kept ready from now on",
+                    (long long)depth);
+    return !alone;
 }
 
+/* To the device. When its memory has run out, again once there are fewer batches on it; the last time with none. */
+static fdl_status send(struct worker *w, fdl_tensor **x)
+{
+    for (bool last = false;;) {
+        fdl_cuda_gate_enter();
+        if (last)
+            fdl_cuda_empty_cache();
+        fdl_status status = send_now(w, x);
+        fdl_cuda_gate_leave();
+        if (status != FDL_E_OOM || last)
+            return status;
+        last = !halve_depth(w);
+        if (!await_turn(w))
+            return status;
+        fdl_clear_error();
+    }
+}
+
+/* Its tensors (kept). */
 static fdl_status make_batch(struct worker *w, fdl_tensor **x, int64_t *bytes)
 {
     const fdl_loader *dl = w->pipe->dl;
+    FDL_SCOPE;
     FDL_TRY(fdl_data_stage(&w->staging, w->idx, w->rows, x));
     if (!await_turn(w))
         return FDL_E_CANCELLED;
@@ -355,7 +364,6 @@ static bool take_job(struct worker *w)
 
 static void do_job(struct worker *w)
 {
-    FDL_SCOPE;
     fdl_tensor *x[FDL_DATA_MAX] = {NULL};
     int64_t bytes = 0;
     if (fdl_default_dtype() != w->dtype)

@@ -38,6 +38,31 @@ static bool items(void)
     return whole_epoch(fdl_data_loader(fdl_data_fn(20, 1, item, NULL), 4));
 }
 
+/* The consumer's part of streaming: the threads have counts of their own. */
+static bool streaming(void)
+{
+    FDL_SCOPE;
+    return whole_epoch(
+        fdl_data_loader(fdl_data_fn(20, 1, item, NULL), 4, .mode = FDL_DATA_STREAM, .workers = 2));
+}
+
+static fdl_status first_ones(void *ctx, fdl_tensor *const *samples, int64_t k, int n, fdl_tensor **out, int m)
+{
+    (void)ctx;
+    (void)k;
+    (void)n;
+    (void)m;
+    out[0] = samples[0];
+    return FDL_OK;
+}
+
+static bool collated(void)
+{
+    FDL_SCOPE;
+    return whole_epoch(fdl_data_loader(fdl_data_fn(20, 1, item, NULL), 4, .collate = first_ones,
+                                       .prefetch = FDL_PREFETCH_NONE));
+}
+
 static bool rows(void)
 {
     FDL_SCOPE;
@@ -91,6 +116,8 @@ static void loaders(void **state)
     packed_size = z.total_out;
     deflateEnd(&z);
     every_allocation(items, 6);
+    every_allocation(streaming, 8);
+    every_allocation(collated, 6);
     every_allocation(rows, 7);
     every_allocation(combined, 15);
     every_allocation(mnist, 8);

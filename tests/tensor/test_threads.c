@@ -224,6 +224,69 @@ static void a_thread_that_ends_leaves_nothing(void **state)
     assert_int_equal(fdl_live_tensors(), before);
 }
 
+/* Threads that work between enter and leave, while others close the gate again and again. */
+static struct {
+    pthread_mutex_t lock;
+    int inside, closed, together, passes;
+} seen = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void count(int inside, int closed)
+{
+    pthread_mutex_lock(&seen.lock);
+    seen.inside += inside;
+    seen.closed += closed;
+    seen.passes += inside > 0;
+    seen.together += seen.inside && seen.closed;
+    pthread_mutex_unlock(&seen.lock);
+}
+
+static void *passes_the_gate(void *arg)
+{
+    bool closes = (*(int *)arg) % 4 == 0;
+    for (int i = 0; i < 300; i++) {
+        if (closes) {
+            fdl_cuda_gate_close();
+            fdl_cuda_gate_close();
+            count(0, 1);
+            fdl_cuda_gate_enter(); /* its own gate lets it pass */
+            fdl_cuda_gate_leave();
+            count(0, -1);
+            if (fdl_cuda_gate_open() != FDL_OK || fdl_cuda_gate_open() != FDL_OK)
+                return NULL;
+        }
+        fdl_cuda_gate_enter();
+        fdl_cuda_gate_enter();
+        count(1, 0);
+        fdl_cuda_gate_leave();
+        count(-1, 0);
+        fdl_cuda_gate_leave();
+    }
+    *(int *)arg = -1;
+    return NULL;
+}
+
+static void the_gate(void **state)
+{
+    (void)state;
+    int arg[THREADS];
+    for (int i = 0; i < THREADS; i++)
+        arg[i] = i;
+    run_all(passes_the_gate, arg, sizeof *arg);
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(arg[i], -1);
+    assert_int_equal(seen.passes, 300 * THREADS);
+    assert_int_equal(seen.together, 0);
+    fdl_cuda_gate_leave(); /* nothing */
+    assert_int_equal(fdl_cuda_gate_open(), FDL_E_STATE);
+    assert_non_null(strstr(fdl_last_error()->message, "didn't close"));
+    fdl_clear_error();
+    /* One that is inside itself may close it, and nobody waits for it. */
+    fdl_cuda_gate_enter();
+    fdl_cuda_gate_close();
+    assert_int_equal(fdl_cuda_gate_open(), FDL_OK);
+    fdl_cuda_gate_leave();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +295,7 @@ int main(void)
         cmocka_unit_test(tensors_pass_between_threads),
         cmocka_unit_test(scopes_are_closed_by_their_own_thread),
         cmocka_unit_test(a_thread_that_ends_leaves_nothing),
+        cmocka_unit_test(the_gate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
