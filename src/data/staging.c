@@ -25,9 +25,8 @@ static fdl_status enlarge(struct staging *s, fdl_tensor **block, fdl_shape shape
     FDL_SCOPE;
     if (*block)
         atomic_fetch_sub(&s->bytes, fdl_nbytes(*block));
-    fdl_free(*block);
-    *block = NULL;
     fdl_cuda_gate_enter();
+    fdl_free(*block);
     *block = fdl_keep(fdl_empty(FDL_SHAPE(capacity(s->loader, shape)), .dtype = dtype, .device = FDL_CPU,
                                 .pin_memory = true));
     fdl_cuda_gate_leave();

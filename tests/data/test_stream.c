@@ -45,34 +45,6 @@ static fdl_status pair(void *ctx, int64_t i, fdl_tensor **out, int n)
 
 /* ---- the same batches ---------------------------------------------------------------------------------- */
 
-/* Both loaders give the same batches in this epoch. Returns how many. */
-static int same_epoch(fdl_loader *a, fdl_loader *b, int64_t epoch)
-{
-    int n = 0;
-    fdl_iter *ia = fdl_data_epoch(a, epoch), *ib = fdl_data_epoch(b, epoch);
-    check_some(ia);
-    check_some(ib);
-    for (;; n++) {
-        FDL_SCOPE;
-        assert_int_equal(fdl_data_left(ia), fdl_data_left(ib));
-        fdl_batch *x = fdl_data_next(ia), *y = fdl_data_next(ib);
-        check_ok(fdl_data_status(a));
-        check_ok(fdl_data_status(b));
-        assert_true(!x == !y);
-        if (!x)
-            break;
-        assert_int_equal(fdl_data_rows(x), fdl_data_rows(y));
-        assert_memory_equal(fdl_data_indices(x), fdl_data_indices(y),
-                            (size_t)fdl_data_rows(x) * sizeof(int64_t));
-        assert_int_equal(fdl_data_arity_of(x), fdl_data_arity_of(y));
-        for (int p = 0; p < fdl_data_arity_of(x); p++)
-            assert_true(fdl_same(fdl_cpu(fdl_data_at(x, p)), fdl_cpu(fdl_data_at(y, p))));
-    }
-    fdl_data_epoch_end(ia);
-    fdl_data_epoch_end(ib);
-    return n;
-}
-
 static int64_t nine(void *self)
 {
     (void)self;
