@@ -30,8 +30,8 @@ typedef struct fdl_cuda_pool {
 } fdl_cuda_pool;
 
 /* What CUDA calls that can't be captured (allocations, queries of events, ...) spoil a capture: those of any thread, those
- * of the capturing thread, or none. PyTorch's capture_error_mode. Where other threads use CUDA meanwhile (a loader that
- * pins memory), FDL_CAPTURE_THREAD_LOCAL. */
+ * of the capturing thread, or none. PyTorch's capture_error_mode. Where other threads use CUDA meanwhile without keeping to the
+ * gate (below), FDL_CAPTURE_THREAD_LOCAL. */
 typedef enum fdl_capture_mode {
     FDL_CAPTURE_GLOBAL = 0,
     FDL_CAPTURE_THREAD_LOCAL,

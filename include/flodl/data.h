@@ -62,8 +62,8 @@ FDL_API const int64_t *fdl_data_indices(const fdl_batch *b);
 /* How batches come about. */
 typedef enum fdl_data_mode {
     FDL_DATA_AUTO = 0, /* resident where the data fits, else streaming */
-    FDL_DATA_RESIDENT, /* the data is on the device as a whole, and every sample was fetched once, at the start */
-    FDL_DATA_STREAM    /* threads fetch the batches that are next, each sample anew in each epoch */
+    FDL_DATA_RESIDENT, /* the data is on the device as a whole: each sample was fetched once, at the start */
+    FDL_DATA_STREAM    /* threads fetch the batches that are next: each sample anew in each epoch */
 } fdl_data_mode;
 
 enum { FDL_PREFETCH_NONE = -1 }; /* no threads: a batch is fetched when it is asked for */
@@ -84,16 +84,19 @@ typedef struct fdl_loader_opts {
     bool writable;  /* with .in_order, batches are copies; default: views of resident data, not to be changed
                        in place */
     fdl_data_mode mode;
-    double vram_use;  /* most of a CUDA device's memory that may be full: 0.50 to 0.99, default 0.90 */
-    int64_t prefetch; /* streaming: batches that are ready before they are asked for, at most 512; default: 2, on
-                         a GPU as many as .vram_use leaves room for */
-    int workers;      /* streaming: threads that fetch; default: 4 for samples that are fetched one by one, where
-                         there are as many cores, 1 for batches and for FDL_DATA_SERIAL */
-    double timeout;   /* streaming: seconds that fdl_data_next waits for a batch; default: for ever */
-    fdl_data_collate_fn collate; /* streaming: makes the batches; its samples may differ in shape. The batch has as
-                                    many positions as .names has names, by default those of the samples */
-    void *ctx;                   /* of collate; must outlive the loader */
-    const char *const *names;    /* FDL_NAMES("image", "label"); default: the dataset's */
+    double vram_use; /* most of a CUDA device's memory that may be full: 0.50 to 0.99, default 0.90 */
+    const char *const *names; /* FDL_NAMES("image", "label"); default: the dataset's */
+
+    /* Streaming. */
+    int64_t prefetch; /* batches that are ready before they are asked for, at most 512, or
+                         FDL_PREFETCH_NONE; default: 2, on a GPU what .vram_use leaves room for */
+    int workers;      /* threads that fetch; default: up to 4 where samples are fetched one by one, 1 for
+                         batches and for FDL_DATA_SERIAL */
+    double timeout;   /* seconds that fdl_data_next waits for a batch; default: for ever */
+    /* Makes the batches, of samples that may differ in shape. They have as many positions as .names has
+     * names, by default those of the samples. ctx is handed to it, and must outlive the loader. */
+    fdl_data_collate_fn collate;
+    void *ctx;
 } fdl_loader_opts;
 /* Batches of batch_size samples. Resident, the data is on the device as a whole and a batch is a gather: the rule where it
  * fits within .vram_use of a GPU's memory, or into half of the memory that the host has left. Datasets of CPU tensors
@@ -133,8 +136,8 @@ FDL_API int64_t fdl_data_loader_depth(const fdl_loader *dl);
 
 typedef struct fdl_data_stats {
     int64_t batches;   /* delivered */
-    double waited;     /* seconds that fdl_data_next waited for a batch: what more workers or depth could save */
-    int64_t bytes;     /* of the batches that were fetched and brought to the device; 0 when resident */
+    double waited;     /* seconds in fdl_data_next until a batch was there: what more workers could save */
+    int64_t bytes;     /* of the batches that were brought to the device; 0 when resident */
     int64_t fallbacks; /* out of memory: resident data that streams instead, or a depth that was halved */
     int64_t pinned;    /* bytes of page-locked memory that batches go through */
     int64_t depth;     /* fdl_data_loader_depth */
@@ -157,8 +160,8 @@ FDL_API fdl_status fdl_data_position(const fdl_loader *dl, int64_t *epoch, int64
 FDL_API fdl_status fdl_data_set_depth(fdl_loader *dl, int64_t d);
 /* Measures now, and sets that depth from the next epoch on. The depth; -1 on NULL. */
 FDL_API int64_t fdl_data_resize(fdl_loader *dl);
-/* After a training step: what the step took of the device's memory beside what it keeps is left free from now on. The trainer's
- * fit does it; so does fdl_data_next when it is called for the second batch. */
+/* After a training step: twice what the step took of the device's memory beside what it keeps is left free from now on. The
+ * trainer's fit does it; so does fdl_data_next when it is called for the second batch. */
 FDL_API fdl_status fdl_data_note_peak(fdl_loader *dl);
 
 /* ---- an epoch by hand ------------------------------------------------------------------------------ */
