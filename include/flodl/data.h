@@ -291,6 +291,20 @@ FDL_API fdl_dataset *fdl_data_mnist_opt(const char *dir, const fdl_mnist_opts *o
  * saying what and where. */
 FDL_API fdl_dataset *fdl_data_mnist_parse(const void *images, size_t ni, const void *labels, size_t nl);
 
+typedef struct fdl_cifar10_opts {
+    int opts_;
+    int split; /* FDL_TRAIN (50,000 samples, the default) or FDL_TEST (10,000) */
+} fdl_cifar10_opts;
+/* CIFAR-10 (Krizhevsky) from the files of its binary version, dir/cifar10/data_batch_1.bin to 5 or test_batch.bin, packed
+ * (.gz) or not: "image" float32 [3, 32, 32] in [0, 1], "label" int64. A missing file: FDL_E_IO, saying where it can be had;
+ * one that hasn't 10,000 records: FDL_E_FORMAT. torchvision.datasets.CIFAR10. */
+FDL_API fdl_dataset *fdl_data_cifar10_opt(const char *dir, const fdl_cifar10_opts *opts);
+/* The same from memory: n files of sizes[i] bytes, packed or not, of any number of records: a label, 0 to 9, then 1,024 bytes
+ * each of red, green and blue, row by row. Copies what it needs. Malformed content: FDL_E_FORMAT, saying which file and record. */
+FDL_API fdl_dataset *fdl_data_cifar10_parse(const void *const *files, const size_t *sizes, int n);
+/* The names of the classes, "airplane" to "truck"; NULL and FDL_E_RANGE outside 0 to 9. */
+FDL_API const char *fdl_data_cifar10_class(int label);
+
 /* ---- sequences and texts ----------------------------------------------------------------------------- */
 
 typedef struct fdl_windows_opts {
@@ -338,6 +352,8 @@ FDL_END_DECLS
 #define fdl_data_epoch(dl, ...) fdl_data_epoch_(dl, __VA_ARGS__, .opts_ = 0)
 #define fdl_data_epoch_(dl, epoch, ...) fdl_data_epoch_opt(dl, epoch, &(fdl_epoch_opts){__VA_ARGS__})
 #define fdl_data_concat(...) fdl_data_concat_ended_((fdl_dataset *const[]){__VA_ARGS__, FDL_END})
+#define fdl_data_cifar10(...) fdl_data_cifar10_(__VA_ARGS__, .opts_ = 0)
+#define fdl_data_cifar10_(dir, ...) fdl_data_cifar10_opt(dir, &(fdl_cifar10_opts){__VA_ARGS__})
 #define fdl_data_mnist(...) fdl_data_mnist_(__VA_ARGS__, .opts_ = 0)
 #define fdl_data_mnist_(dir, ...) fdl_data_mnist_opt(dir, &(fdl_mnist_opts){__VA_ARGS__})
 

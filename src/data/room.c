@@ -64,9 +64,15 @@ fdl_status fdl_data_room(fdl_device d, struct room *room)
 
 /* ---- the rule ------------------------------------------------------------------------------------------ */
 
+/* INT64_MAX: too many to count. */
 static int64_t bytes_of_data(const fdl_loader *dl)
 {
-    int64_t n = dl->ds->len;
+    fdl_tensor *const *rows = fdl_data_rows_of(dl->ds);
+    int64_t n = dl->ds->len, bytes = 0;
+    for (int p = 0; rows && p < dl->ds->v.arity; p++)
+        bytes += fdl_nbytes(rows[p]);
+    if (rows)
+        return bytes;
     return dl->sample_bytes > INT64_MAX / n ? INT64_MAX : dl->sample_bytes * n;
 }
 

@@ -104,6 +104,16 @@ static bool text(void)
                                        .sampler = fdl_data_sampler_uniform(14, 6, 1)));
 }
 
+static unsigned char picture_file[3 * 3073];
+
+static bool cifar10(void)
+{
+    FDL_SCOPE;
+    const void *files[] = {picture_file, picture_file};
+    return whole_epoch(fdl_data_loader(
+        fdl_data_cifar10_parse(files, (size_t[]){sizeof picture_file, sizeof picture_file}, 2), 4));
+}
+
 static void loaders(void **state)
 {
     (void)state;
@@ -122,6 +132,7 @@ static void loaders(void **state)
     every_allocation(combined, 15);
     every_allocation(mnist, 8);
     every_allocation(text, 8);
+    every_allocation(cifar10, 6);
 }
 
 static char path[64];
