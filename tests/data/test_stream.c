@@ -489,6 +489,9 @@ static void far_ahead(void **state)
                 usleep(5000);
             usleep(20000);
             assert_int_equal(calls, 1 + taken + 5 + workers); /* 5 ready, and one in each worker's hands */
+            fdl_data_stats stats;
+            check_ok(fdl_data_loader_stats(dl, &stats));
+            assert_int_equal(stats.bytes, (taken + 5) * fdl_data_loader_sample_bytes(dl));
             check_some(fdl_data_next(it));
         }
         fdl_data_epoch_end(it);
