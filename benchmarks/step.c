@@ -1,5 +1,5 @@
-/* A training step of each of ten models, on this side and in PyTorch's modes, by turns in one run. Adam at 1e-3, float32,
- * batches on the device. parts/steps.h says how it is measured, docs/benchmark.md what came of it.
+/* A training step of each of ten models, on this side, in PyTorch's modes and in C++ on libtorch, by turns in one run. Adam at
+ * 1e-3, float32, batches on the device. parts/steps.h says how it is measured, docs/benchmark.md what came of it.
  *
  *     bench_step [MODEL...] [--device cuda|cpu] [--rounds N] [--ms N] [--threads N] [--sides NAME,...]
  *                [--python PROGRAM] [--json FILE] [--small]
@@ -25,6 +25,8 @@ static const side_kind sides[] = {
     {.side = "pytorch", .mode = "graph", .needs_gpu = true},
     {.side = "pytorch", .mode = "compile", .compiles = true},
     {.side = "pytorch", .mode = "reduce-overhead", .needs_gpu = true, .compiles = true},
+    {.side = "cxx", .mode = "eager", .beside = "step_cxx"},
+    {.side = "cxx", .mode = "fused", .beside = "step_cxx"},
 };
 
 /* ---- what should hold, on a GPU --------------------------------------------------------------------------------- */
@@ -51,7 +53,7 @@ static double eager_by_eager(const steps_case *c)
 
 static double eager_by_cxx(const steps_case *c)
 {
-    return steps_ratio(c, steps_side(c, "flodl", "eager"), steps_side(c, "cxx", "eager"));
+    return steps_ratio(c, steps_side(c, "flodl", "eager"), steps_fastest(c, "cxx"));
 }
 
 static double peak_by_peak(const steps_case *c)

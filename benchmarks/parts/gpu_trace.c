@@ -97,6 +97,24 @@ bool gpu_trace_classes(const gpu_trace *t, double *seconds, int64_t *n)
     return true;
 }
 
+bool gpu_trace_answer(const gpu_trace *t, int steps)
+{
+    double seconds[KERNEL_CLASSES_MAX];
+    int64_t count[KERNEL_CLASSES_MAX];
+    if (!gpu_trace_classes(t, seconds, count))
+        return false;
+    const double n = steps;
+    const int64_t copies = t->copies.to_device + t->copies.to_host + t->copies.on_device;
+    printf("= %.9g; %.9g %.9g %.9g %.9g", gpu_trace_busy(t) / n, gpu_trace_sum(t) / n, (double)t->kernels / n,
+           (double)copies / n, (double)t->fills / n);
+    const char *const *names = kernel_class_names();
+    for (int i = 0; names[i]; i++)
+        if (count[i])
+            printf("; %s %.9g %.9g", names[i], seconds[i] / n, (double)count[i] / n);
+    putchar('\n');
+    return true;
+}
+
 static void print_calls(const gpu_calls *c, FILE *to)
 {
     fprintf(to, "calls: %lld launches, %lld of graphs; %lld waited, %lld asked whether work was done\n",

@@ -83,6 +83,9 @@ double gpu_trace_sum(const gpu_trace *t);
 /* Seconds of spans of each class of kernel_class_names(), overlaps counted each; at least KERNEL_CLASSES_MAX of room. */
 bool gpu_trace_classes(const gpu_trace *t, double *seconds, int64_t *n);
 
+/* Prints a side's answer to `busy` (side.h) for a trace of so many steps. False, and nothing printed: no classes are known. */
+bool gpu_trace_answer(const gpu_trace *t, int steps);
+
 /* What a reader wants who looks for the time or the wait: totals, classes, the `most` kernels with the most time, the calls. */
 void gpu_trace_print(const gpu_trace *t, FILE *to, int most);
 

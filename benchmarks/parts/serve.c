@@ -192,24 +192,13 @@ static void answer_busy(task *t, const struct way *way, int n)
     for (int i = 0; ok && i < n; i++)
         way->step(t, false);
     ok = ok && gpu_trace_end(&trace);
-    double seconds[KERNEL_CLASSES_MAX];
-    int64_t count[KERNEL_CLASSES_MAX];
-    if (!ok || !gpu_trace_classes(&trace, seconds, count)) {
+    if (!ok || !gpu_trace_answer(&trace, n)) {
         if (t->on_gpu)
             fprintf(stderr, "%s, %s: the device's time isn't known: %s\n", t->m->name, way->name,
                     gpu_trace_why());
         answer_number((double)NAN);
         return;
     }
-    const gpu_copies *c = &trace.copies;
-    printf("= %.9g; %.9g %.9g %.9g %.9g", gpu_trace_busy(&trace) / n, gpu_trace_sum(&trace) / n,
-           (double)trace.kernels / n, (double)(c->to_device + c->to_host + c->on_device) / n,
-           (double)trace.fills / n);
-    const char *const *names = kernel_class_names();
-    for (int i = 0; names[i]; i++)
-        if (count[i])
-            printf("; %s %.9g %.9g", names[i], seconds[i] / n, (double)count[i] / n);
-    putchar('\n');
     if (getenv("BENCH_TRACE")) {
         fprintf(stderr, "%s, flodl %s, %d steps:\n", t->m->name, way->name, n);
         gpu_trace_print(&trace, stderr, 25);

@@ -52,16 +52,31 @@ bool side_python_works(const char *python)
     return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
 }
 
+/* The path of a program in this one's folder. */
+static char *beside(const char *name, char *path, size_t size)
+{
+    const ssize_t n = readlink("/proc/self/exe", path, size - 1);
+    path[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(path, '/');
+    const size_t folder = slash ? (size_t)(slash + 1 - path) : 0;
+    snprintf(path + folder, size - folder, "%s", name);
+    return path;
+}
+
 bool side_start(side *s, const side_kind *kind, const side_task *t)
 {
-    char by[16], threads[16], samples[24], *argv[12];
+    char by[16], threads[16], samples[24], path[4096], *argv[12];
     int n = 0;
     *s = (side){
         .kind = kind, .memory = NAN, .reserved = NAN, .busy = {NAN, NAN, NAN, NAN, NAN, 0, {{"", 0, 0}}}};
     snprintf(by, sizeof by, "%d", t->by);
     snprintf(threads, sizeof threads, "%d", t->threads);
-    argv[n++] = (char *)(kind->serve ? "/proc/self/exe" : t->python);
-    argv[n++] = (char *)(kind->serve ? kind->serve : STEP_PY);
+    if (kind->beside) {
+        argv[n++] = beside(kind->beside, path, sizeof path);
+    } else {
+        argv[n++] = (char *)(kind->serve ? "/proc/self/exe" : t->python);
+        argv[n++] = (char *)(kind->serve ? kind->serve : STEP_PY);
+    }
     argv[n++] = (char *)t->model;
     argv[n++] = (char *)kind->mode;
     argv[n++] = (char *)t->device;

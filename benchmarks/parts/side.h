@@ -33,9 +33,9 @@ enum { MAX_ROUNDS = 101, BATCHES = 4 };
 typedef struct side_kind {
     const char *side, *mode; /* "flodl", "trainer" */
     bool needs_gpu;
-    const char
-        *serve; /* the option with which this very program is that side; NULL: step.py, by the Python given */
-    bool compiles; /* takes long at its first start, less afterwards */
+    const char *serve;  /* the option with which this very program is that side */
+    const char *beside; /* the program in this one's folder that is; neither: step.py, by the Python given */
+    bool compiles;      /* takes long at its first start, less afterwards */
 } side_kind;
 
 /* What a device did in one step. */

@@ -57,7 +57,7 @@ int steps_main(const steps_bench *b, int argc, char **argv);
 
 /* NULL: not among the case's sides, or refused. */
 const side *steps_side(const steps_case *c, const char *of, const char *mode);
-/* The fastest of "flodl" or "pytorch" with the loss read; NULL: none. */
+/* The fastest mode of "flodl", "pytorch" or "cxx" with the loss read; NULL: none. */
 const side *steps_fastest(const steps_case *c, const char *of);
 /* Seconds a step with the loss read: median of the rounds. NaN for NULL. */
 double steps_seconds(const steps_case *c, const side *s);
