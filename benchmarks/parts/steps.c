@@ -70,7 +70,8 @@ static bool is_listed(const char *list, const side_kind *kind)
 
 static bool is_wanted(const side_kind *kind, const steps_settings *o)
 {
-    return (!kind->needs_gpu || o->on_gpu) && (kind->serve || o->python) && is_listed(o->sides, kind);
+    return (!kind->needs_gpu || o->on_gpu) && (kind->serve || kind->beside || o->python) &&
+           is_listed(o->sides, kind);
 }
 
 static side_task task_of(const steps_case *c, const steps_settings *o)
@@ -312,7 +313,7 @@ static bool read_options(const steps_bench *b, steps_settings *o, int argc, char
            o->ms >= 1 && o->threads >= 1;
 }
 
-/* Without a Python that has PyTorch, our own column alone. */
+/* Without a Python that has PyTorch, the other columns alone. */
 static void find_python(steps_settings *o)
 {
     if (side_python_works(o->python))
