@@ -129,6 +129,9 @@ def main():
     torch.set_num_threads(int(threads))
     module = importlib.import_module("models." + name)
     side = Stepper(module, mode, device, int(by), weights, batches)
+    say("loaded", torch.__version__)
+    if not sys.stdin.readline():
+        return
     say("loss", *(repr(side.step().item()) for _ in side.batches))
     if mode == "graph":
         side.capture()
@@ -138,7 +141,7 @@ def main():
     on_gpu = device == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    say("ready", torch.__version__)
+    say("ready")
     for line in sys.stdin:
         words = line.split()
         if words[0] in ("read", "run"):

@@ -237,6 +237,11 @@ try {
     }
     torch::set_num_threads(std::stoi(argv[5]));
     side s = make(argv[1], argv[2], std::string(argv[3]) == "cuda", std::stoi(argv[4]), argv[6], argv[7]);
+    std::printf("= loaded %s\n", TORCH_VERSION);
+    std::fflush(stdout);
+    std::string line;
+    if (!std::getline(std::cin, line))
+        return 0;
     std::printf("= loss");
     for (size_t i = 0; i < s.batches.size(); i++)
         std::printf(" %.9g", static_cast<double>(s.step().item<float>()));
@@ -247,7 +252,7 @@ try {
     s.wait();
     if (s.on_gpu)
         reset_peak_memory();
-    std::printf("= ready %s\n", TORCH_VERSION);
+    std::printf("= ready\n");
     std::fflush(stdout);
     serve(s);
     return 0;

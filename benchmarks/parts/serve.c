@@ -269,6 +269,11 @@ int serve(const bench_model *const *models, char **argv)
     FDL_CHECK(fdl_set_default_device(t.on_gpu ? FDL_CUDA(0) : FDL_CPU));
     FDL_CHECK(fdl_set_num_threads(atoi(argv[4])));
     load(&t, atoi(argv[3]), argv[7] ? atoll(argv[7]) : 0, argv[5], argv[6]);
+    char version[32], line[64];
+    printf("= loaded %s\n", fdl_libtorch_version(version, sizeof version));
+    fflush(stdout);
+    if (!fgets(line, sizeof line, stdin))
+        return 0;
     const bool starts_late = way->start == capture; /* a graph computes nothing while it is recorded */
     if (way->start && !starts_late)
         way->start(&t);
@@ -284,8 +289,7 @@ int serve(const bench_model *const *models, char **argv)
     wait_for_device(&t);
     if (t.on_gpu)
         FDL_CHECK(fdl_cuda_reset_peak_memory_stats(0));
-    char version[32];
-    printf("= ready %s\n", fdl_libtorch_version(version, sizeof version));
+    puts("= ready");
     fflush(stdout);
     answer_lines(&t, way);
     if (t.trainer && getenv("BENCH_PLAN"))

@@ -127,12 +127,22 @@ static bool expected(side *s, const char *word, char *rest, int size)
     const char *said = answer(s, line, sizeof line);
     if (!said)
         return false;
-    if (strncmp(said, word, length) != 0 || said[length] != ' ') {
+    if (strncmp(said, word, length) != 0 || (said[length] && said[length] != ' ')) {
         snprintf(s->refusal, sizeof s->refusal, "answered \"%.80s\" where \"%s\" was expected", said, word);
         return false;
     }
-    snprintf(rest, (size_t)size, "%s", said + length + 1);
+    snprintf(rest, (size_t)size, "%s", said + length + (said[length] == ' '));
     return true;
+}
+
+void side_begin(side *s)
+{
+    side_send(s, "begin");
+}
+
+bool side_loaded(side *s)
+{
+    return expected(s, "loaded", s->version, sizeof s->version);
 }
 
 bool side_losses(side *s)
@@ -152,7 +162,8 @@ bool side_losses(side *s)
 
 bool side_ready(side *s)
 {
-    return expected(s, "ready", s->version, sizeof s->version);
+    char text[512];
+    return expected(s, "ready", text, sizeof text);
 }
 
 void side_send(side *s, const char *question)

@@ -2,11 +2,14 @@
  *
  *     PROGRAM... MODEL MODE DEVICE DIVISOR THREADS WEIGHTS BATCHES [SAMPLES]
  *
- * (SAMPLES: of a batch, where that isn't the model's own number) reads the weights and the batches (safetensors: x and y, then x_1 and y_1, x_2 and y_2, ... which steps use by turns),
- * makes one step on each batch, and answers, each answer a line that begins with "= " (other lines are passed over):
+ * (SAMPLES: of a batch, where that isn't the model's own number) reads the weights and the batches (safetensors: x and y, then x_1
+ * and y_1, x_2 and y_2, ... which steps use by turns), and answers, each answer a line that begins with "= " (other lines are
+ * passed over). Sides load at the same time; steps are made by one side at a time, so that what a side measures of itself, a
+ * compiler's tuning say, is not of a device that others use:
  *
+ *     = loaded VERSION       with the version of the library; then, after a line "begin", a step on each batch:
  *     = loss L L1 L2 L3      the losses of these first steps, in the order of the batches
- *     = ready VERSION        after a warm-up, with the version of the library; then an answer to each line that comes:
+ *     = ready                after a warm-up; then an answer to each line that comes:
  *
  *     read N       seconds a step, mean of N steps that each read their loss, after one that isn't counted
  *     run N        the same where only the end waits for the device
@@ -78,7 +81,10 @@ bool side_spawn(side *s, char *const *argv);
 bool side_start(side *s, const side_kind *kind, const side_task *t);
 void side_end(side *s);
 
-/* The losses; then that it is ready. False with s->refusal: it isn't. */
+/* Lets it make its first steps, now or as soon as it has loaded. */
+void side_begin(side *s);
+/* That it has loaded; its losses; that it is ready. False with s->refusal: it isn't. */
+bool side_loaded(side *s);
 bool side_losses(side *s);
 bool side_ready(side *s);
 

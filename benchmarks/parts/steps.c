@@ -85,18 +85,18 @@ static side_task task_of(const steps_case *c, const steps_settings *o)
 static void check_equal(steps_case *c)
 {
     const side *first = &c->sides[0];
+    for (int i = 0; i < c->n; i++)
+        side_loaded(&c->sides[i]);
     for (int i = 0; i < c->n; i++) {
         side *s = &c->sides[i];
-        if (!side_losses(s))
+        side_begin(s);
+        if (!(side_losses(s) && side_ready(s)))
             continue;
         for (int k = 0; k < s->n_losses && k < first->n_losses && !*s->refusal; k++)
             if (!(fabs(s->losses[k] - first->losses[k]) <= (k ? 1e-3 : 1e-4) * fabs(first->losses[k])))
                 snprintf(s->refusal, sizeof s->refusal, "refused: loss %d is %.8g, of the first side %.8g",
                          k + 1, s->losses[k], first->losses[k]);
     }
-    for (int i = 0; i < c->n; i++)
-        if (!*c->sides[i].refusal)
-            side_ready(&c->sides[i]);
 }
 
 /* As many steps as take o->ms, by a few tried. */
@@ -166,17 +166,19 @@ static void compile_before(const steps_case *cases, int n, const steps_bench *b,
                 continue;
             if (running == at_once) {
                 side *s = &sides[oldest];
-                (void)(side_losses(s) && side_ready(s));
+                (void)(side_loaded(s) && side_losses(s) && side_ready(s));
                 side_end(s);
                 oldest = (oldest + 1) % at_once;
                 running--;
             }
             const side_task task = task_of(&cases[i], o);
-            side_start(&sides[(oldest + running++) % at_once], &b->kinds[k], &task);
+            side *s = &sides[(oldest + running++) % at_once];
+            if (side_start(s, &b->kinds[k], &task))
+                side_begin(s);
             started++;
         }
     for (; running; running--, oldest = (oldest + 1) % at_once) {
-        (void)(side_losses(&sides[oldest]) && side_ready(&sides[oldest]));
+        (void)(side_loaded(&sides[oldest]) && side_losses(&sides[oldest]) && side_ready(&sides[oldest]));
         side_end(&sides[oldest]);
     }
     if (started)

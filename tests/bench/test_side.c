@@ -23,9 +23,12 @@ static void answers_are_read(void **state)
 {
     (void)state;
     side s = started(
-        "echo chatter; echo '= loss 1.5 -2e-3 3'; echo '= ready 2.11.0+x'; read q; echo \"= 0.25 $q\"; "
+        "echo chatter; echo '= loaded 2.11.0+x'; read q; [ \"$q\" = begin ] && echo '= loss 1.5 -2e-3 3'; "
+        "echo '= ready'; read q; echo \"= 0.25 $q\"; "
         "read q; [ \"$q\" = 'busy 7' ] && echo '= 1e-3; 2e-3 88 2 1; matrix products 1.5e-3 40; other "
         "5e-4 48'");
+    assert_true(side_loaded(&s));
+    side_begin(&s);
     assert_true(side_losses(&s));
     assert_int_equal(s.n_losses, 3);
     check_number(s.losses[0], 1.5, 0);
