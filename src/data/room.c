@@ -70,7 +70,7 @@ static int64_t bytes_of_data(const fdl_loader *dl)
     fdl_tensor *const *rows = fdl_data_rows_of(dl->ds);
     int64_t n = dl->ds->len, bytes = 0;
     for (int p = 0; rows && p < dl->ds->v.arity; p++)
-        bytes += fdl_nbytes(rows[p]);
+        bytes += fdl_data_bytes(rows[p]);
     if (rows)
         return bytes;
     return dl->sample_bytes > INT64_MAX / n ? INT64_MAX : dl->sample_bytes * n;
