@@ -89,6 +89,8 @@ static fdl_dataset *kind(int k)
         return fdl_data_div(ds, 1, 4);
     }
     fdl_data_free(ds);
+    if (k == 7)
+        return fdl_data_windows(fdl_arange(0, 60, 1), 6, .stride = 1);
     fdl_tensor *bytes = fdl_to_dtype(fdl_reshape(fdl_arange(0, 120, 1), FDL_SHAPE(20, 6)), FDL_UINT8);
     if (k == 5)
         return fdl_data_div(fdl_data_tensors(FDL_LIST(bytes, fdl_arange(0, 20, 1))), 0, 255);
@@ -101,7 +103,7 @@ static void same_as_resident(void **state)
 {
     (void)state;
     int64_t before = fdl_live_tensors();
-    for (int k = 0; k < 7; k++) {
+    for (int k = 0; k < 8; k++) {
         fdl_dataset *ds = kind(k);
         check_some(ds);
         for (int w = -1; w < 4; w++) { /* -1: without threads; the last: as many as there are by default */

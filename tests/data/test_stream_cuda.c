@@ -61,6 +61,8 @@ static fdl_dataset *kind(int k)
     case 2:
         return fdl_data_div(fdl_data_tensors(FDL_LIST(bytes, fdl_arange(0, 40, 1, .device = FDL_CPU))), 0,
                             255);
+    case 3:
+        return fdl_data_windows(fdl_arange(0, 60, 1, .device = FDL_CPU), 6, .stride = 1);
     default:
         return fdl_data_tensors(FDL_LIST(fdl_transpose(fdl_reshape(bytes, FDL_SHAPE(6, 40)), 0, 1),
                                          fdl_zeros(FDL_SHAPE(40, 0), .device = FDL_CPU),
@@ -73,7 +75,7 @@ static void equal_values(void **state)
     (void)state;
     need_gpu();
     int64_t before = fdl_live_tensors();
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < 5; k++) {
         fdl_dataset *ds = kind(k);
         check_some(ds);
         for (int variant = 0; variant < 5; variant++) {
