@@ -24,7 +24,8 @@ void fdl_cuda_gate_enter(void)
     if (entered++)
         return;
     std::unique_lock<std::mutex> hold(gate.lock);
-    gate.changed.wait(hold, [] { return gate.closed == shut; });
+    /* Who has closed it passes, whoever else has: two captures may go on at a time, and neither may wait for the other. */
+    gate.changed.wait(hold, [] { return shut > 0 || gate.closed == 0; });
     gate.inside++;
 }
 

