@@ -89,10 +89,17 @@ static fdl_list next_batch(task *t)
     return (fdl_list){2, at};
 }
 
+/* In a scope of its own, out of which the loss comes: what leads to it dies before the backward, as in Python. */
+static fdl_tensor *loss_of(task *t, fdl_list batch)
+{
+    FDL_SCOPE;
+    FDL_RETURN(t->m->loss(t->model, batch, NULL));
+}
+
 static fdl_tensor *one_step(task *t, fdl_list batch)
 {
     FDL_CHECK(fdl_optim_zero_grad(t->opt));
-    fdl_tensor *loss = t->m->loss(t->model, batch, NULL);
+    fdl_tensor *loss = loss_of(t, batch);
     FDL_CHECK(fdl_backward(loss));
     FDL_CHECK(fdl_optim_step(t->opt));
     return loss;

@@ -435,6 +435,12 @@ static fdl_status drop_grads(const fdl_trainer *tr, char *name, size_t size)
     return FDL_OK;
 }
 
+/* What eager steps needed beside the graph's own memory isn't needed again soon. */
+static fdl_status give_back(void)
+{
+    return fdl_cuda_empty_cache();
+}
+
 /* Records the plan and makes the step. */
 static fdl_status capture(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
 {
@@ -465,7 +471,9 @@ static fdl_status capture(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
         return plan_give_up(tr, p, "%s", why);
     p->stage = PLAN_REPLAY;
     fdl_msg_at(FDL_VERBOSE, "trainer: steps are captured as a CUDA graph");
-    return layout_is_open(tr) ? layout_try(tr, p, batch) : FDL_OK;
+    if (layout_is_open(tr))
+        FDL_TRY(layout_try(tr, p, batch));
+    return give_back();
 }
 
 /* ---- replaying ----------------------------------------------------------------------------------------- */
@@ -517,7 +525,7 @@ static fdl_status check_again(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
         status = plan_give_up(tr, p, "%s, %lld steps after it was captured", why, (long long)p->replays);
     }
     fdl_watch_free(w);
-    return status;
+    return status == FDL_OK && p->stage == PLAN_REPLAY ? give_back() : status;
 }
 
 fdl_status trainer_run(fdl_trainer *tr, fdl_list batch, trainer_part part)

@@ -45,13 +45,14 @@ static fdl_status before(fdl_trainer *tr, trainer_part part)
 
 fdl_tensor *trainer_call(const fdl_trainer *tr, fdl_loss_fn fn, fdl_list batch)
 {
+    FDL_SCOPE; /* what leads to the loss, such as the model's output, dies before the backward unless that needs it */
     if (!tr->o.autocast)
-        return fn(tr->model, batch, tr->o.ctx);
+        FDL_RETURN(fn(tr->model, batch, tr->o.ctx));
     fdl_device device = tr->probe ? fdl_device_of(tr->probe) : FDL_CPU;
     fdl_mode_guard mode = fdl_amp_autocast_open(.device_type = device.type, .dtype = tr->o.autocast);
     fdl_tensor *x = mode.depth ? fn(tr->model, batch, tr->o.ctx) : NULL;
     fdl_mode_close(mode);
-    return x;
+    FDL_RETURN(x);
 }
 
 static fdl_list trainable(const fdl_trainer *tr)
