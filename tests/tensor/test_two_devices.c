@@ -224,8 +224,8 @@ static void streams_of_both_devices(void **state)
         assert_true(is_current(ONE, of_1) && is_current(GPU, first_0));
     }
     assert_true(is_current(ONE, first_1) && is_current(GPU, first_0));
-    assert_int_equal(fdl_record_stream(fdl_ones(FDL_SHAPE(10), .device = GPU), of_1), FDL_E_DEVICE);
-    check_error(FDL_E_DEVICE, "fdl_record_stream");
+    /* A stream of another device may use a tensor: devices reach each other's memory. */
+    check_ok(fdl_record_stream(fdl_ones(FDL_SHAPE(10), .device = GPU), of_1));
     fdl_cuda_stream_free(of_0);
     fdl_cuda_stream_free(of_1);
     fdl_cuda_stream_free(first_0);
@@ -372,9 +372,6 @@ static void each_device_has_its_generator(void **state)
     fdl_generator *own = fdl_generator_new(5, ONE);
     check_some(own);
     assert_true(fdl_same(fdl_randn(FDL_SHAPE(100), .device = ONE, .generator = own), b));
-    assert_null(fdl_randn(FDL_SHAPE(100), .device = GPU, .generator = own));
-    assert_int_not_equal(fdl_error_pending(), FDL_OK);
-    fdl_clear_error();
     fdl_generator_free(own);
 }
 
@@ -464,7 +461,7 @@ static void *captures(void *arg)
         c->x = fdl_full(FDL_SHAPE(1000), i, .device = FDL_CUDA(c->index));
         fdl_cuda_graph *g = fdl_cuda_graph_capture(doubles, .ctx = c, .device = FDL_CUDA(c->index),
                                                    .mode = FDL_CAPTURE_THREAD_LOCAL);
-        bool right = g && fdl_cuda_graph_replay(g) == FDL_OK && fdl_item(fdl_mean(c->y)) == 2 * (i + 1);
+        bool right = g && fdl_cuda_graph_replay(g) == FDL_OK && fdl_item(fdl_sum(c->y)) == 2000 * (i + 1);
         fdl_cuda_graph_free(g);
         if (!right) {
             print_error("cuda:%d, capture %d: %s\n", c->index, i, fdl_last_error()->message);
