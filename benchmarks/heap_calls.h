@@ -1,5 +1,5 @@
 /* Counts what this thread asks of the heap: heap_calls. The program's malloc and its kin come before libc's, so one file of a
- * program includes this. */
+ * program includes this. They are visible, or the libraries would go on to libc's. */
 #ifndef BENCHMARKS_HEAP_CALLS_H
 #define BENCHMARKS_HEAP_CALLS_H
 
@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #ifdef __GLIBC__
+#pragma GCC visibility push(default)
 static __thread int64_t heap_calls;
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t n, size_t size);
@@ -44,8 +45,18 @@ int posix_memalign(void **p, size_t alignment, size_t size)
     *p = memalign(alignment, size);
     return *p || !size ? 0 : ENOMEM;
 }
+#pragma GCC visibility pop
+
+/* The heap as it is in a fresh program, but for what is in use. */
+static inline void forget_heap(void)
+{
+    malloc_trim(0);
+}
 #else
 static int64_t heap_calls; /* not counted here */
+static inline void forget_heap(void)
+{
+}
 #endif
 
 #endif

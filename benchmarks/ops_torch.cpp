@@ -1,6 +1,10 @@
 /* The C++ side of bench_ops: the rows of tests/ops.def as calls of libtorch. */
 #include <ATen/ATen.h>
 
+#include <new>
+#include <tuple>
+#include <vector>
+
 #include "ops_torch.h"
 
 namespace
@@ -8,17 +12,60 @@ namespace
 
 enum { most = 7 };
 
+bool good(const at::Tensor &x)
+{
+    return x.defined();
+}
+bool good(const std::vector<at::Tensor> &xs)
+{
+    return !xs.empty();
+}
+template <class... T>
+bool good(const std::tuple<T...> &xs)
+{
+    return std::get<0>(xs).defined();
+}
+
+/* What IN_A_SCOPE calls gave, made in place as a variable's initial value is. */
+template <class T>
+class results
+{
+    alignas(T) unsigned char room_[IN_A_SCOPE][sizeof(T)];
+    int n_ = 0;
+
+    T *at(int i)
+    {
+        return reinterpret_cast<T *>(room_[i]);
+    }
+
+  public:
+    results() = default;
+    results(const results &) = delete;
+    results &operator=(const results &) = delete;
+    ~results()
+    {
+        while (n_)
+            at(--n_)->~T();
+    }
+    template <class F>
+    bool add(F &&call)
+    {
+        return good(*new (at(n_++)) T(call()));
+    }
+};
+
 #define OP(name, samples, call, python, cpp)                                          \
     int run_##name(const at::Tensor *x, int n)                                        \
     {                                                                                 \
         [[maybe_unused]] const at::Tensor &a = x[0], &b = x[1], &c = x[2], &d = x[3]; \
-        int defined = 0;                                                              \
+        auto value = [&]() { return cpp; };                                           \
+        int good_ones = 0;                                                            \
         for (int i = 0; i < n; i += IN_A_SCOPE) {                                     \
-            at::Tensor held[IN_A_SCOPE];                                              \
-            for (at::Tensor & result : held)                                          \
-                defined += (result = at::Tensor(cpp)).defined();                      \
+            results<decltype(value())> held;                                          \
+            for (int k = 0; k < IN_A_SCOPE; k++)                                      \
+                good_ones += held.add(value);                                         \
         }                                                                             \
-        return defined;                                                               \
+        return good_ones;                                                             \
     }
 #define CASE(name, samples, call, python)
 #define BAD(name, sample, call, status, word)
