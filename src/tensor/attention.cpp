@@ -11,16 +11,17 @@ using namespace flodl;
 namespace
 {
 
-void check_shapes(const at::Tensor &q, const at::Tensor &k, const at::Tensor &v, bool gqa)
+inline void check_shapes(const at::Tensor &q, const at::Tensor &k, const at::Tensor &v, bool gqa)
 {
     if (q.dim() < 2 || k.dim() < 2 || v.dim() < 2)
         fail(FDL_E_SHAPE, "q, k and v are [*, L, E], 2 dims at least");
-    if (q.size(-1) != k.size(-1))
+    auto extent = [](const at::Tensor &x, int behind) { return x.sizes().end()[-behind]; };
+    if (extent(q, 1) != extent(k, 1))
         fail(FDL_E_SHAPE, "q %s and k %s differ in their last dim", shape_text(q.sizes()).text,
              shape_text(k.sizes()).text);
-    if (q.size(-1) < 1)
+    if (extent(q, 1) < 1)
         fail(FDL_E_SHAPE, "q %s has no features", shape_text(q.sizes()).text);
-    if (k.size(-2) != v.size(-2))
+    if (extent(k, 2) != extent(v, 2))
         fail(FDL_E_SHAPE, "k %s and v %s differ in their length", shape_text(k.sizes()).text,
              shape_text(v.sizes()).text);
     if (!gqa)
@@ -74,7 +75,9 @@ fdl_tensor *fdl_scaled_dot_product_attention_opt(fdl_tensor *q, fdl_tensor *k, f
         double scale = fdl_opt_double(o.scale, 1);
         if (!(scale > 0))
             fail(FDL_E_ARG, ".scale is %g; it is above 0", scale);
-        std::optional<at::Tensor> mask = maybe(o.mask);
+        std::optional<at::Tensor> mask;
+        if (o.mask)
+            mask = o.mask->t;
         if (mask && at::isFloatingType(mask->scalar_type()))
             mask = mask->to(q->t.scalar_type());
         else if (mask && mask->scalar_type() != at::kBool)

@@ -40,19 +40,16 @@ std::atomic<bool> checked{[] {
     return value && *value && *value != '0';
 }()};
 
-void put_slot(thread &th, fdl_tensor *slot)
+inline void put_slot(thread &th, fdl_tensor *slot)
 {
     slot->next = nullptr;
-    if (th.free_last)
-        th.free_last->next = slot;
-    else
-        th.free_first = slot;
-    th.free_last = slot;
+    *th.free_end = slot;
+    th.free_end = &slot->next;
     th.free_count++;
 }
 
 /* Gives the oldest depot_slots free slots to the other threads. */
-void give_to_depot(thread &th)
+[[gnu::cold, gnu::noinline]] void give_to_depot(thread &th)
 {
     fdl_tensor *first = th.free_first, *last = first;
     for (size_t i = 1; i < depot_slots; i++)
@@ -65,67 +62,77 @@ void give_to_depot(thread &th)
     process.depot = first;
 }
 
-void refill(thread &th)
+/* Of the depot's chains as many as make two slots, or a slab. */
+[[gnu::cold, gnu::noinline]] void refill(thread &th)
 {
     {
         std::lock_guard<std::mutex> hold(process.lock);
-        if (fdl_tensor *chain = process.depot) {
-            process.depot = chain->prev;
-            th.free_first = chain;
-            th.free_count = 1;
-            for (; chain->next; chain = chain->next)
-                th.free_count++;
-            th.free_last = chain;
-            return;
+        while (th.free_count < 2 && process.depot) {
+            fdl_tensor *slot = process.depot;
+            process.depot = slot->prev;
+            for (fdl_tensor *next; slot; slot = next) {
+                next = slot->next;
+                put_slot(th, slot);
+            }
         }
     }
+    if (th.free_count >= 2)
+        return;
     fdl_tensor *slab = new fdl_tensor[slab_slots];
     for (size_t i = 0; i < slab_slots; i++)
         put_slot(th, &slab[i]);
 }
 
-fdl_tensor *take_slot(thread &th)
+/* Never the last one. */
+inline fdl_tensor *take_slot(thread &th)
 {
-    if (FDL_UNLIKELY(!th.free_first))
+    if (FDL_UNLIKELY(th.free_count < 2))
         refill(th);
     fdl_tensor *slot = th.free_first;
     th.free_first = slot->next;
-    if (!th.free_first)
-        th.free_last = nullptr;
     th.free_count--;
     th.count(1);
     return slot;
 }
 
+[[gnu::cold, gnu::noinline]] void retire(fdl_tensor *x)
+{
+    std::lock_guard<std::mutex> hold(process.lock);
+    x->next = process.retired;
+    process.retired = x;
+}
+
 /* The slot is unlinked already. Dropping the tensor can run code of the caller (from_blob's release). */
-void kill(thread &th, fdl_tensor *x)
+inline void kill(thread &th, fdl_tensor *x)
 {
     at::Tensor dying = std::move(x->t);
     x->state = handle_state::free;
-    x->scope = nullptr;
     th.count(-1);
-    if (FDL_LIKELY(!checked.load(std::memory_order_relaxed))) {
-        put_slot(th, x);
-        if (FDL_UNLIKELY(th.free_count > spare_slots))
-            give_to_depot(th);
-    } else {
-        std::lock_guard<std::mutex> hold(process.lock);
-        x->next = process.retired;
-        process.retired = x;
-    }
+    if (FDL_UNLIKELY(checked.load(std::memory_order_relaxed)))
+        return retire(x);
+    put_slot(th, x);
+    if (FDL_UNLIKELY(th.free_count > spare_slots))
+        give_to_depot(th);
+}
+
+/* A scope's list: prev of its first means nothing. */
+inline void unlink_first(fdl_scope &scope)
+{
+    scope.first = scope.first->next;
 }
 
 void unlink(fdl_tensor *x)
 {
-    (x->prev ? x->prev->next : x->scope->first) = x->next;
+    if (x->scope->first == x)
+        return unlink_first(*x->scope);
+    x->prev->next = x->next;
     if (x->next)
         x->next->prev = x->prev;
 }
 
-void link(fdl_tensor *x, fdl_scope *scope)
+inline void link(fdl_tensor *x, fdl_scope *scope)
 {
     x->scope = scope;
-    x->prev = nullptr;
     x->next = scope->first;
     if (scope->first)
         scope->first->prev = x;
@@ -233,7 +240,7 @@ void release_memory(thread &th, fdl_scope &scope)
 void scope_empty(thread &th, fdl_scope &scope)
 {
     while (fdl_tensor *x = scope.first) {
-        unlink(x);
+        unlink_first(scope);
         kill(th, x);
     }
     release_memory(th, scope);
@@ -301,11 +308,10 @@ void *scope_memory(thread &th, size_t size)
 
 /* ---- making handles --------------------------------------------------------------------------------- */
 
-fdl_tensor *make(at::Tensor &&t)
+fdl_tensor *make_empty()
 {
     thread &th = self();
     fdl_tensor *x = take_slot(th);
-    x->t = std::move(t);
     x->state = handle_state::scope;
     x->file = nullptr;
     link(x, th.top);

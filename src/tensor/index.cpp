@@ -65,7 +65,7 @@ c10::List<std::optional<at::Tensor>> per_dim(const fdl_list &list)
     for (int i = 0; i < list.n; i++) {
         if (list.at[i] && !alive(list.at[i]))
             fail(FDL_E_STATE, "indices[%d] was freed", i);
-        all.push_back(maybe(list.at[i]));
+        all.push_back(list.at[i] ? std::optional<at::Tensor>(list.at[i]->t) : std::nullopt);
     }
     return all;
 }

@@ -6,7 +6,7 @@
  *     }
  *
  * OP checks the operands in the parentheses (NULL passes through, a dead handle is an error), evaluates the expression,
- * and makes handles of what it gives: a Tensor becomes a fdl_tensor *, a vector of them a fdl_list, void an fdl_status,
+ * and makes handles of what it gives: a Tensor becomes a fdl_tensor *, a vector or tuple of them a fdl_list, void an fdl_status,
  * and any other value is returned as it is. An exception becomes the thread's error, with the operands described. */
 #ifndef FLODL_TENSOR_INTERNAL_H
 #define FLODL_TENSOR_INTERNAL_H
@@ -15,6 +15,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <atomic>
+#include <cmath>
 #include <exception>
 #include <tuple>
 #include <type_traits>
@@ -42,13 +43,29 @@ namespace flodl
 
 /* ---- handles (handle.cpp) ---- */
 
-fdl_tensor *make(at::Tensor &&t); /* a scope handle; throws std::bad_alloc */
+fdl_tensor *make_empty(); /* a scope handle without its tensor; throws std::bad_alloc */
+/* Inline, so that a result moves from the register that holds it into its slot. What an empty slot has needs no
+ * destructor. */
+inline fdl_tensor *make(at::Tensor &&t)
+{
+    fdl_tensor *x = make_empty();
+    new (&x->t) at::Tensor(std::move(t));
+    return x;
+}
 fdl_list make(std::vector<at::Tensor> &&ts);
 inline fdl_tensor *make(const at::Tensor &t)
 {
     return make(at::Tensor(t));
 }
 fdl_list list_alloc(int n);
+template <class... T>
+fdl_list make(std::tuple<T...> &&ts)
+{
+    fdl_list list = list_alloc((int)sizeof...(T));
+    fdl_tensor **at = list.at;
+    std::apply([&](T &...t) { ((*at++ = t.defined() ? make(std::move(t)) : nullptr), ...); }, ts);
+    return list;
+}
 
 inline bool alive(const fdl_tensor *x)
 {
@@ -63,10 +80,30 @@ inline const at::Tensor &or_none(fdl_tensor *x)
     static const at::Tensor none;
     return x ? x->t : none;
 }
-inline std::optional<at::Tensor> maybe(fdl_tensor *x)
+
+/* The same where libtorch takes an optional: the tensor is borrowed, nothing is counted. */
+class maybe
 {
-    return x ? std::optional<at::Tensor>(x->t) : std::nullopt;
-}
+    std::optional<at::Tensor> t_;
+
+  public:
+    explicit maybe(fdl_tensor *x)
+    {
+        if (x)
+            t_.emplace(c10::MaybeOwnedTraits<at::Tensor>::createBorrow(x->t));
+    }
+    ~maybe()
+    {
+        if (t_)
+            c10::MaybeOwnedTraits<at::Tensor>::destroyBorrow(*t_);
+    }
+    maybe(const maybe &) = delete;
+    maybe &operator=(const maybe &) = delete;
+    operator const std::optional<at::Tensor> &() const
+    {
+        return t_;
+    }
+};
 
 /* A list among the options: one that was left out is empty, and not the failed result of another call. */
 inline fdl_list optional(const fdl_list &list)
@@ -75,7 +112,7 @@ inline fdl_list optional(const fdl_list &list)
     return list.at || list.n ? list : fdl_list{0, const_cast<fdl_tensor **>(nothing)};
 }
 
-[[noreturn]] void bad_ndim(int ndim); /* error.cpp */
+[[noreturn, gnu::cold]] void bad_ndim(int ndim); /* error.cpp */
 /* A shape or list of dims as it stands: 0 to FDL_MAX_DIMS of them. `extents` in create.h also refuses negative ones. */
 inline at::IntArrayRef ints(const fdl_shape &s)
 {
@@ -115,7 +152,15 @@ fdl_dtype dtype_of(at::ScalarType s);
 at::Device device(fdl_device d); /* the thread's default for all zero; throws when it isn't there */
 fdl_device device_of(at::Device d);
 /* A number as PyTorch takes a Python scalar: whole numbers don't change an integer tensor's dtype. */
-at::Scalar scalar(double s);
+inline at::Scalar scalar(double s)
+{
+    if (s > -9007199254740992.0 && s < 9007199254740992.0) {
+        int64_t whole = (int64_t)s;
+        if ((double)whole == s && (whole || !std::signbit(s)))
+            return at::Scalar(whole);
+    }
+    return at::Scalar(s);
+}
 
 /* ---- errors (error.cpp) ---- */
 
@@ -128,7 +173,7 @@ struct failure : std::exception {
         return text;
     }
 };
-[[noreturn]] void fail(fdl_status status, const char *format, ...) FDL_PRINTF(2, 3);
+[[noreturn, gnu::cold]] void fail(fdl_status status, const char *format, ...) FDL_PRINTF(2, 3);
 
 /* An optional tensor among the operands: NULL is "absent", a dead handle is an error. */
 struct option {
@@ -155,9 +200,10 @@ struct operand {
     }
 };
 /* In a catch block: makes the exception the thread's error, "fdl_matmul([2, 3] float32 cpu, ...): ...". */
-fdl_status caught(const char *function, const operand *operands, int n) noexcept;
+[[gnu::cold]] fdl_status caught(const char *function, const operand *operands, int n) noexcept;
 /* An operand is NULL or dead: notes it and returns the status. `names` is the text "(a, b)". */
-fdl_status bad_operand(const char *function, const char *names, const operand *operands, int n) noexcept;
+[[gnu::cold]] fdl_status bad_operand(const char *function, const char *names, const operand *operands,
+                                     int n) noexcept;
 
 inline bool good(fdl_tensor *x)
 {
@@ -236,6 +282,17 @@ struct result_of<at::Tensor> {
 template <>
 struct result_of<std::vector<at::Tensor>> {
     static fdl_list from(std::vector<at::Tensor> &&ts)
+    {
+        return make(std::move(ts));
+    }
+    static fdl_list failed(fdl_status)
+    {
+        return fdl_list{0, nullptr};
+    }
+};
+template <class... T>
+struct result_of<std::tuple<T...>> {
+    static fdl_list from(std::tuple<T...> &&ts)
     {
         return make(std::move(ts));
     }

@@ -6,6 +6,7 @@
 #include <c10/core/GradMode.h>
 #include <c10/core/ScalarType.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include <ATen/ExpandUtils.h>
@@ -98,36 +99,46 @@ void same_shape(const at::Tensor &a, const at::Tensor &b, const char *what)
              shape_text(b.sizes()).text);
 }
 
-/* pred and target of one shape and one floating dtype. */
-struct pair {
-    at::Tensor p, t;
-    pair(const at::Tensor &pred, const at::Tensor &target)
-    {
-        if (FDL_UNLIKELY(pred.sizes() != target.sizes()))
-            fail(FDL_E_SHAPE, "pred %s and target %s differ in shape", shape_text(pred.sizes()).text,
-                 shape_text(target.sizes()).text);
-        take(pred, target);
-    }
-    pair(const at::Tensor &pred, const at::Tensor &target, bool broadcast)
+/* pred and target of one shape and one floating dtype: themselves where they are that already. */
+class pair
+{
+    at::Tensor own_p_, own_t_;
+
+    static at::ScalarType agreed(const at::Tensor &pred, const at::Tensor &target, bool broadcast,
+                                 const char *hint)
     {
         if (FDL_UNLIKELY(pred.sizes() != target.sizes() && !broadcast))
-            fail(FDL_E_SHAPE, "pred %s and target %s differ in shape; .broadcast = true lets them broadcast",
-                 shape_text(pred.sizes()).text, shape_text(target.sizes()).text);
-        take(pred, target);
-        if (pred.sizes() != target.sizes()) {
-            std::vector<int64_t> shape = at::infer_size(pred.sizes(), target.sizes());
-            p = p.expand(shape);
-            t = t.expand(shape);
-        }
+            fail(FDL_E_SHAPE, "pred %s and target %s differ in shape%s", shape_text(pred.sizes()).text,
+                 shape_text(target.sizes()).text, hint);
+        return common(pred, target);
+    }
+    static const at::Tensor &fitted(const at::Tensor &x, const at::Tensor &other, at::ScalarType type,
+                                    at::Tensor &own)
+    {
+        if (FDL_LIKELY(x.scalar_type() == type && x.sizes() == other.sizes()))
+            return x;
+        own = as(x, type);
+        if (x.sizes() != other.sizes())
+            own = own.expand(at::infer_size(x.sizes(), other.sizes()));
+        return own;
+    }
+    pair(at::ScalarType type, const at::Tensor &pred, const at::Tensor &target)
+        : p(fitted(pred, target, type, own_p_)), t(fitted(target, pred, type, own_t_))
+    {
     }
 
-  private:
-    void take(const at::Tensor &pred, const at::Tensor &target)
+  public:
+    const at::Tensor &p, &t;
+    pair(const at::Tensor &pred, const at::Tensor &target)
+        : pair(agreed(pred, target, false, ""), pred, target)
     {
-        at::ScalarType type = common(pred, target);
-        p = as(pred, type);
-        t = as(target, type);
     }
+    pair(const at::Tensor &pred, const at::Tensor &target, bool broadcast)
+        : pair(agreed(pred, target, broadcast, "; .broadcast = true lets them broadcast"), pred, target)
+    {
+    }
+    pair(const pair &) = delete;
+    pair &operator=(const pair &) = delete;
 };
 
 /* A weight in x's dtype; autocast takes it as it is. */
@@ -153,15 +164,18 @@ int64_t check_classes(const at::Tensor &pred, const at::Tensor &target)
         fail(FDL_E_DTYPE, "pred is floating; fdl_float converts");
     if (target.scalar_type() != at::kLong)
         fail(FDL_E_DTYPE, "classes are int64; fdl_long converts");
-    int64_t dim = pred.dim() == 1 ? 0 : 1;
-    std::vector<int64_t> expected = pred.sizes().vec();
-    expected.erase(expected.begin() + dim);
-    if (target.sizes() != at::IntArrayRef(expected))
-        fail(FDL_E_SHAPE, "pred %s goes with classes %s, not %s", shape_text(pred.sizes()).text,
-             shape_text(expected).text, shape_text(target.sizes()).text);
-    if (pred.size(dim) < 1)
-        fail(FDL_E_SHAPE, "pred %s has no classes", shape_text(pred.sizes()).text);
-    return pred.size(dim);
+    at::IntArrayRef shape = pred.sizes(), got = target.sizes();
+    size_t dim = shape.size() == 1 ? 0 : 1;
+    if (got.size() + 1 != shape.size() || !std::equal(got.begin(), got.begin() + dim, shape.begin()) ||
+        !std::equal(got.begin() + dim, got.end(), shape.begin() + dim + 1)) {
+        std::vector<int64_t> expected = shape.vec();
+        expected.erase(expected.begin() + (std::ptrdiff_t)dim);
+        fail(FDL_E_SHAPE, "pred %s goes with classes %s, not %s", shape_text(shape).text,
+             shape_text(expected).text, shape_text(got).text);
+    }
+    if (shape[dim] < 1)
+        fail(FDL_E_SHAPE, "pred %s has no classes", shape_text(shape).text);
+    return shape[dim];
 }
 
 std::optional<at::Tensor> class_weight(fdl_tensor *weight, const at::Tensor &pred, int64_t classes)

@@ -38,7 +38,7 @@ at::Tensor picked(std::tuple<at::Tensor, at::Tensor> &&both, const result &indic
     return std::move(std::get<0>(both));
 }
 
-void check_padding(const spatial &padding, const spatial &k, int n)
+inline void check_padding(const spatial &padding, const spatial &k, int n)
 {
     for (int i = 0; i < n; i++)
         if (padding[i] > k[i] / 2)
@@ -48,11 +48,11 @@ void check_padding(const spatial &padding, const spatial &k, int n)
 
 /* Libtorch takes it that each window holds an element of x. With an extent below the dilation one that begins
  * in the padding may step over all of them. */
-void check_windows(const at::Tensor &x, int n, const spatial &k, const spatial &stride,
-                   const spatial &padding, const spatial &dilation)
+inline void check_windows(at::IntArrayRef extents, int n, const spatial &k, const spatial &stride,
+                          const spatial &padding, const spatial &dilation)
 {
     for (int i = 0; i < n; i++) {
-        int64_t extent = x.size(x.dim() - n + i);
+        int64_t extent = extents[(size_t)i];
         if (extent + 2 * padding[i] < dilation[i] * (k[i] - 1) + 1)
             fail(FDL_E_SHAPE, "the kernel reaches over %lld, more than the extent %lld with padding %lld",
                  (long long)(dilation[i] * (k[i] - 1) + 1), (long long)extent, (long long)padding[i]);
@@ -68,13 +68,13 @@ void check_windows(const at::Tensor &x, int n, const spatial &k, const spatial &
 template <int n>
 at::Tensor max_pool(const at::Tensor &x, int64_t kernel, const fdl_max_pool_opts &o, const result &indices)
 {
-    check_spatial(x, n);
+    at::IntArrayRef extents = check_spatial(x, n);
     spatial k("kernel", n, kernel, o.kernel_dims, 0, 1);
     spatial stride("stride", o.stride, o.stride_dims, k, 1);
     spatial padding("padding", n, o.padding, o.padding_dims, 0, 0);
     spatial dilation("dilation", n, o.dilation, o.dilation_dims, 1, 1);
     check_padding(padding, k, n);
-    check_windows(x, n, k, stride, padding, dilation);
+    check_windows(extents, n, k, stride, padding, dilation);
     if constexpr (n == 1)
         return indices ? picked(at::max_pool1d_with_indices(x, k, stride, padding, dilation, o.ceil_mode),
                                 indices)
@@ -120,11 +120,11 @@ struct adaptive_size {
     int64_t v[3];
     adaptive_size(const at::Tensor &x, const fdl_shape &size)
     {
-        check_spatial(x, n);
+        at::IntArrayRef extents = check_spatial(x, n);
         output_size(size, n, v, 0);
         for (int i = 0; i < n; i++)
             if (!v[i])
-                v[i] = x.size(x.dim() - n + i);
+                v[i] = extents[(size_t)i];
     }
     operator at::IntArrayRef() const
     {

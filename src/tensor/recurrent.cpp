@@ -39,25 +39,35 @@ void same_dtype(const char *name, const at::Tensor &t, const at::Tensor &x)
 
 /* ---- cells ---- */
 
-/* The operands of a cell with g gates, with a batch dim. */
-struct cell {
-    at::Tensor x, h;
-    bool batched;
+/* The operands of a cell with g gates, with a batch dim: themselves where they have one. */
+class cell
+{
+    at::Tensor own_x_, own_h_;
 
-    cell(int64_t g, const at::Tensor &x_, const at::Tensor &h_, const at::Tensor &w_ih,
-         const at::Tensor &w_hh, fdl_tensor *b_ih, fdl_tensor *b_hh)
-        : x(x_), h(h_), batched(x_.dim() == 2)
+    static bool checked(const at::Tensor &x, const at::Tensor &h)
     {
         if (x.dim() != 1 && x.dim() != 2)
             fail(FDL_E_SHAPE, "x is [N, in] or [in], got %s", shape_text(x.sizes()).text);
-        if (h.dim() != x.dim() || (batched && h.size(0) != x.size(0)))
+        bool batched = x.dim() == 2;
+        if (h.dim() != x.dim() || (batched && h.sizes()[0] != x.sizes()[0]))
             fail(FDL_E_SHAPE, "h is %s, got %s", batched ? "[N, h] with x's N" : "[h]",
                  shape_text(h.sizes()).text);
-        if (!batched) {
-            x = x.unsqueeze(0);
-            h = h.unsqueeze(0);
-        }
-        int64_t in = x.size(1), hidden = h.size(1);
+        return batched;
+    }
+    static const at::Tensor &rows(const at::Tensor &t, bool batched, at::Tensor &own)
+    {
+        return batched ? t : own = t.unsqueeze(0);
+    }
+
+  public:
+    bool batched;
+    const at::Tensor &x, &h;
+
+    cell(int64_t g, const at::Tensor &x_, const at::Tensor &h_, const at::Tensor &w_ih,
+         const at::Tensor &w_hh, fdl_tensor *b_ih, fdl_tensor *b_hh)
+        : batched(checked(x_, h_)), x(rows(x_, batched, own_x_)), h(rows(h_, batched, own_h_))
+    {
+        int64_t in = x.sizes()[1], hidden = h.sizes()[1];
         if (in < 1 || hidden < 1)
             fail(FDL_E_SHAPE, "x and h have a feature at least");
         expect("w_ih", w_ih, {g * hidden, in});
@@ -135,17 +145,22 @@ struct layers {
         for (int i = 0; i < params.n; i++) {
             int64_t rows = g * hidden, layer = i / (each * d), kind = i % each;
             const at::Tensor &w = params.at[i]->t;
-            char name[32];
-            snprintf(name, sizeof name, "params[%d]", i);
-            same_dtype(name, w, x);
+            auto has = [&](at::IntArrayRef shape) {
+                if (FDL_LIKELY(w.sizes() == shape && w.scalar_type() == x.scalar_type()))
+                    return;
+                char name[32];
+                snprintf(name, sizeof name, "params[%d]", i);
+                same_dtype(name, w, x);
+                expect(name, w, shape);
+            };
             if (kind == 0)
-                expect(name, w, {rows, layer ? d * projected : in});
+                has({rows, layer ? d * projected : in});
             else if (kind == 1)
-                expect(name, w, {rows, projected});
+                has({rows, projected});
             else if (proj && kind == each - 1)
-                expect(name, w, {projected, hidden});
+                has({projected, hidden});
             else
-                expect(name, w, {rows});
+                has({rows});
         }
     }
     template <class Opts>

@@ -78,9 +78,10 @@ at::Tensor picked(std::tuple<at::Tensor, at::Tensor> &&both, const result &indic
     return std::move(std::get<0>(both));
 }
 
-std::vector<at::Tensor> both(std::tuple<at::Tensor, at::Tensor> &&t)
+/* Of libtorch's results the one that isn't bool: uint8 gives uint8. */
+at::Tensor as_bool(at::Tensor &&t)
 {
-    return {std::move(std::get<0>(t)), std::move(std::get<1>(t))};
+    return t.scalar_type() == at::kBool ? std::move(t) : t.to(at::kBool);
 }
 
 } // namespace
@@ -184,24 +185,24 @@ fdl_tensor *fdl_std_dim_opt(fdl_tensor *x, int dim, const fdl_var_dim_opts *opts
 
 fdl_list fdl_var_mean_opt(fdl_tensor *x, const fdl_var_opts *opts)
 {
-    return OP((x), both(at::var_mean(x->t, std::nullopt, correction(or_default(opts)), false)));
+    return OP((x), at::var_mean(x->t, std::nullopt, correction(or_default(opts)), false));
 }
 
 fdl_list fdl_std_mean_opt(fdl_tensor *x, const fdl_var_opts *opts)
 {
-    return OP((x), both(at::std_mean(x->t, std::nullopt, correction(or_default(opts)), false)));
+    return OP((x), at::std_mean(x->t, std::nullopt, correction(or_default(opts)), false));
 }
 
 fdl_list fdl_var_mean_dim_opt(fdl_tensor *x, int dim, const fdl_var_dim_opts *opts)
 {
     const fdl_var_dim_opts &o = or_default(opts);
-    return OP((x), both(at::var_mean(x->t, at::IntArrayRef((int64_t)dim), correction(o), o.keepdim)));
+    return OP((x), at::var_mean(x->t, at::IntArrayRef((int64_t)dim), correction(o), o.keepdim));
 }
 
 fdl_list fdl_std_mean_dim_opt(fdl_tensor *x, int dim, const fdl_var_dim_opts *opts)
 {
     const fdl_var_dim_opts &o = or_default(opts);
-    return OP((x), both(at::std_mean(x->t, at::IntArrayRef((int64_t)dim), correction(o), o.keepdim)));
+    return OP((x), at::std_mean(x->t, at::IntArrayRef((int64_t)dim), correction(o), o.keepdim));
 }
 
 fdl_tensor *fdl_cov_opt(fdl_tensor *x, const fdl_var_opts *opts)
@@ -281,11 +282,11 @@ namespace
 {
 
 /* at::aminmax has no derivative: where one is recorded, its two halves stand for it. */
-std::vector<at::Tensor> extremes(const at::Tensor &x, at::IntArrayRef dims, bool keepdim)
+std::tuple<at::Tensor, at::Tensor> extremes(const at::Tensor &x, at::IntArrayRef dims, bool keepdim)
 {
     if (x.requires_grad() && c10::GradMode::is_enabled())
         return {at::amin(x, dims, keepdim), at::amax(x, dims, keepdim)};
-    return both(at::aminmax(x, dims.empty() ? std::nullopt : std::optional<int64_t>(dims[0]), keepdim));
+    return at::aminmax(x, dims.empty() ? std::nullopt : std::optional<int64_t>(dims[0]), keepdim);
 }
 
 } // namespace
@@ -368,22 +369,22 @@ fdl_tensor *fdl_count_nonzero_dim(fdl_tensor *x, int dim)
 
 fdl_tensor *fdl_any(fdl_tensor *x)
 {
-    return OP((x), at::any(x->t).to(at::kBool));
+    return OP((x), as_bool(at::any(x->t)));
 }
 
 fdl_tensor *fdl_all(fdl_tensor *x)
 {
-    return OP((x), at::all(x->t).to(at::kBool));
+    return OP((x), as_bool(at::all(x->t)));
 }
 
 fdl_tensor *fdl_any_dim_opt(fdl_tensor *x, int dim, const fdl_dim_opts *opts)
 {
-    return OP((x), at::any(x->t, (int64_t)dim, or_default(opts).keepdim).to(at::kBool));
+    return OP((x), as_bool(at::any(x->t, (int64_t)dim, or_default(opts).keepdim)));
 }
 
 fdl_tensor *fdl_all_dim_opt(fdl_tensor *x, int dim, const fdl_dim_opts *opts)
 {
-    return OP((x), at::all(x->t, (int64_t)dim, or_default(opts).keepdim).to(at::kBool));
+    return OP((x), as_bool(at::all(x->t, (int64_t)dim, or_default(opts).keepdim)));
 }
 
 fdl_tensor *fdl_histc(fdl_tensor *x, int64_t bins, double lo, double hi)

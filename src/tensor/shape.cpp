@@ -14,6 +14,7 @@
 #include <ATen/ops/chunk.h>
 #include <ATen/ops/column_stack.h>
 #include <ATen/ops/combinations.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/diag.h>
 #include <ATen/ops/diag_embed.h>
 #include <ATen/ops/diagflat.h>
@@ -235,6 +236,8 @@ fdl_tensor *fdl_pad_opt(fdl_tensor *x, fdl_shape pads, const fdl_pad_opts *opts)
         if ((unsigned)o.mode > FDL_PAD_CIRCULAR)
             fail(FDL_E_ARG, "%d is no padding mode", (int)o.mode);
         double value = fdl_opt_double(o.value, 0);
+        if (o.mode == FDL_PAD_CONSTANT && pads.ndim % 2 == 0)
+            return at::constant_pad_nd(x->t, ints(pads), value);
         return at::pad(x->t, ints(pads), modes[o.mode],
                        value == 0 ? std::nullopt : std::optional<double>(value));
     });

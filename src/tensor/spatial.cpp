@@ -9,7 +9,7 @@ namespace flodl
 namespace
 {
 
-void check(const char *name, int64_t value, int64_t least)
+inline void check(const char *name, int64_t value, int64_t least)
 {
     if (value < least || value > INT32_MAX)
         fail(FDL_E_ARG, ".%s is %lld; it is from %lld to %d", name, (long long)value, (long long)least,
@@ -47,9 +47,10 @@ at::IntArrayRef output_size(const fdl_shape &size, int n, int64_t *room, int64_t
     return at::IntArrayRef(room, (size_t)n);
 }
 
-void check_spatial(const at::Tensor &x, int n)
+void bad_spatial(at::IntArrayRef shape, int n)
 {
-    if (x.dim() != n + 1 && x.dim() != n + 2)
+    size_t dims = shape.size();
+    if (dims != (size_t)n + 1 && dims != (size_t)n + 2)
         fail(FDL_E_SHAPE, "needs [N, C%s] or [C%s], got %lld dim%s",
              n == 1   ? ", L"
              : n == 2 ? ", H, W"
@@ -57,10 +58,11 @@ void check_spatial(const at::Tensor &x, int n)
              n == 1   ? ", L"
              : n == 2 ? ", H, W"
                       : ", D, H, W",
-             (long long)x.dim(), x.dim() == 1 ? "" : "s");
-    for (int64_t i = x.dim() - n; i < x.dim(); i++)
-        if (x.size(i) > INT32_MAX)
-            fail(FDL_E_SHAPE, "extent %lld is above %d", (long long)x.size(i), INT32_MAX);
+             (long long)dims, dims == 1 ? "" : "s");
+    for (int64_t extent : shape.slice(dims - (size_t)n))
+        if (extent > INT32_MAX)
+            fail(FDL_E_SHAPE, "extent %lld is above %d", (long long)extent, INT32_MAX);
+    fail(FDL_E_SHAPE, "the shape %s doesn't fit", shape_text(shape).text);
 }
 
 shape_text::shape_text(at::IntArrayRef shape)

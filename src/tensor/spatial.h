@@ -19,10 +19,10 @@ class spatial
     {
         if (FDL_LIKELY(each.ndim == 0 && all >= least && all <= INT32_MAX && all != 0))
             v_[0] = v_[1] = v_[2] = all;
-        else if (each.ndim != 0 || all != 0 || v_[0] < least)
+        else if (FDL_UNLIKELY(each.ndim != 0 || all != 0 || v_[0] < least))
             fill(name, all, each, least);
     }
-    void fill(const char *name, int64_t all, const fdl_shape &each, int64_t least);
+    [[gnu::cold]] void fill(const char *name, int64_t all, const fdl_shape &each, int64_t least);
 
   public:
     /* `all` where `each` is empty, `otherwise` where both are left out. Every value is from `least` to 2^31 -
@@ -54,8 +54,20 @@ class spatial
 
 /* The extents of an output: one for each of n spatial dims, or one for all of them. */
 at::IntArrayRef output_size(const fdl_shape &size, int n, int64_t *room, int64_t least);
-/* x has n spatial dims after [N, C], or after [C] alone. */
-void check_spatial(const at::Tensor &x, int n);
+/* x has n spatial dims after [N, C], or after [C] alone; returns their extents. */
+[[noreturn, gnu::cold]] void bad_spatial(at::IntArrayRef shape, int n);
+inline at::IntArrayRef check_spatial(const at::Tensor &x, int n)
+{
+    at::IntArrayRef shape = x.sizes();
+    int64_t dims = (int64_t)shape.size();
+    if (dims != n + 1 && dims != n + 2)
+        bad_spatial(shape, n);
+    at::IntArrayRef extents(shape.end() - n, (size_t)n);
+    for (int64_t extent : extents)
+        if (extent > INT32_MAX)
+            bad_spatial(shape, n);
+    return extents;
+}
 /* "[2, 3]" for a message. */
 struct shape_text {
     char text[160];

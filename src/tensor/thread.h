@@ -60,7 +60,8 @@ struct thread {
     };
     enum { mode_room = 256 };
 
-    fdl_tensor *free_first = nullptr, *free_last = nullptr;
+    /* The free slots; once there are any, at least one stays, so that neither end has a case of its own. */
+    fdl_tensor *free_first = nullptr, **free_end = &free_first;
     size_t free_count = 0;
     std::atomic<int64_t> live{0}; /* written by this thread only */
     fdl_scope *top = nullptr;
@@ -84,7 +85,7 @@ struct thread {
 };
 
 extern __thread thread *self_ __attribute__((tls_model("initial-exec")));
-thread &thread_start();
+[[gnu::cold]] thread &thread_start();
 void thread_end();
 inline thread &self()
 {

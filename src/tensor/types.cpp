@@ -95,13 +95,6 @@ fdl_device device_of(at::Device d)
     return fdl_device_cpu();
 }
 
-at::Scalar scalar(double s)
-{
-    if (s == std::trunc(s) && std::fabs(s) < 9007199254740992.0 && !(s == 0 && std::signbit(s)))
-        return at::Scalar((int64_t)s);
-    return at::Scalar(s);
-}
-
 } // namespace flodl
 
 bool fdl_device_eq(fdl_device a, fdl_device b)
