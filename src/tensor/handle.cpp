@@ -10,6 +10,7 @@
 #include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 
+#include <algorithm>
 #include <mutex>
 
 using flodl::self;
@@ -280,7 +281,10 @@ void scope_close(thread &th)
     th.free_scopes = scope;
 }
 
-void *scope_memory(thread &th, size_t size)
+namespace
+{
+/* Memory of the scope as it lies. */
+void *scope_room(thread &th, size_t size)
 {
     size = (size + 15) & ~(size_t)15;
     fdl_scope &scope = *th.top;
@@ -302,15 +306,22 @@ void *scope_memory(thread &th, size_t size)
     }
     void *p = b->bytes() + b->used;
     b->used += size;
-    memset(p, 0, size);
     return p;
+}
+} // namespace
+
+void *scope_memory(thread &th, size_t size)
+{
+    void *p = scope_room(th, size);
+    return p ? memset(p, 0, size) : nullptr;
 }
 
 /* ---- making handles --------------------------------------------------------------------------------- */
 
-fdl_tensor *make_empty()
+namespace
 {
-    thread &th = self();
+inline fdl_tensor *make_empty(thread &th)
+{
     fdl_tensor *x = take_slot(th);
     x->state = handle_state::scope;
     x->file = nullptr;
@@ -318,19 +329,40 @@ fdl_tensor *make_empty()
     return x;
 }
 
-fdl_list list_alloc(int n)
+fdl_list list_alloc(thread &th, int n)
 {
-    void *p = scope_memory(self(), sizeof(fdl_tensor *) * (size_t)(n ? n : 1));
+    void *p = scope_room(th, sizeof(fdl_tensor *) * (size_t)(n ? n : 1));
     if (!p)
         throw std::bad_alloc();
     return {n, static_cast<fdl_tensor **>(p)};
 }
+} // namespace
+
+fdl_tensor *make_empty()
+{
+    return make_empty(self());
+}
+
+fdl_list list_alloc(int n)
+{
+    fdl_list list = list_alloc(self(), n);
+    std::fill_n(list.at, n ? n : 1, nullptr);
+    return list;
+}
 
 fdl_list make(std::vector<at::Tensor> &&ts)
 {
-    fdl_list list = list_alloc((int)ts.size());
-    for (int i = 0; i < list.n; i++)
-        list.at[i] = ts[(size_t)i].defined() ? make(std::move(ts[(size_t)i])) : nullptr;
+    thread &th = self();
+    fdl_list list = list_alloc(th, (int)ts.size());
+    fdl_tensor **at = list.at;
+    for (at::Tensor &t : ts) {
+        fdl_tensor *x = nullptr;
+        if (FDL_LIKELY(t.defined())) {
+            x = make_empty(th);
+            new (&x->t) at::Tensor(std::move(t));
+        }
+        *at++ = x;
+    }
     return list;
 }
 

@@ -104,37 +104,39 @@ class pair
 {
     at::Tensor own_p_, own_t_;
 
-    static at::ScalarType agreed(const at::Tensor &pred, const at::Tensor &target, bool broadcast,
-                                 const char *hint)
+    /* Whether the shapes are one; fails where they have to be. */
+    static bool one_shape(const at::Tensor &pred, const at::Tensor &target, bool broadcast, const char *hint)
     {
-        if (FDL_UNLIKELY(pred.sizes() != target.sizes() && !broadcast))
+        bool same = pred.sizes() == target.sizes();
+        if (FDL_UNLIKELY(!same && !broadcast))
             fail(FDL_E_SHAPE, "pred %s and target %s differ in shape%s", shape_text(pred.sizes()).text,
                  shape_text(target.sizes()).text, hint);
-        return common(pred, target);
+        return same;
     }
-    static const at::Tensor &fitted(const at::Tensor &x, const at::Tensor &other, at::ScalarType type,
-                                    at::Tensor &own)
+    static const at::Tensor &fitted(const at::Tensor &x, const at::Tensor &other, bool same,
+                                    at::ScalarType type, at::Tensor &own)
     {
-        if (FDL_LIKELY(x.scalar_type() == type && x.sizes() == other.sizes()))
+        if (FDL_LIKELY(same && x.scalar_type() == type))
             return x;
         own = as(x, type);
-        if (x.sizes() != other.sizes())
+        if (!same)
             own = own.expand(at::infer_size(x.sizes(), other.sizes()));
         return own;
     }
-    pair(at::ScalarType type, const at::Tensor &pred, const at::Tensor &target)
-        : p(fitted(pred, target, type, own_p_)), t(fitted(target, pred, type, own_t_))
+    pair(const at::Tensor &pred, const at::Tensor &target, bool same, at::ScalarType type)
+        : p(fitted(pred, target, same, type, own_p_)), t(fitted(target, pred, same, type, own_t_))
     {
     }
 
   public:
     const at::Tensor &p, &t;
     pair(const at::Tensor &pred, const at::Tensor &target)
-        : pair(agreed(pred, target, false, ""), pred, target)
+        : pair(pred, target, one_shape(pred, target, false, ""), common(pred, target))
     {
     }
     pair(const at::Tensor &pred, const at::Tensor &target, bool broadcast)
-        : pair(agreed(pred, target, broadcast, "; .broadcast = true lets them broadcast"), pred, target)
+        : pair(pred, target, one_shape(pred, target, broadcast, "; .broadcast = true lets them broadcast"),
+               common(pred, target))
     {
     }
     pair(const pair &) = delete;
