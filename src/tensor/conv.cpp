@@ -80,13 +80,13 @@ at::Tensor conv(const at::Tensor &x, const at::Tensor &w, const fdl_conv_opts &o
     }
     auto apply = [&](auto pad) {
         if constexpr (n == 1)
-            return at::conv1d(x, w, maybe(o.bias), stride, pad, dilation, groups);
+            return at::conv1d_symint(x, w, maybe(o.bias), stride, pad, dilation, groups);
         else if constexpr (n == 2)
-            return at::conv2d(x, w, maybe(o.bias), stride, pad, dilation, groups);
+            return at::conv2d_symint(x, w, maybe(o.bias), stride, pad, dilation, groups);
         else
-            return at::conv3d(x, w, maybe(o.bias), stride, pad, dilation, groups);
+            return at::conv3d_symint(x, w, maybe(o.bias), stride, pad, dilation, groups);
     };
-    return o.same ? apply(c10::string_view("same")) : apply(at::IntArrayRef(padding));
+    return o.same ? apply(c10::string_view("same")) : apply(c10::SymIntArrayRef(padding));
 }
 
 template <int n>
@@ -115,11 +115,11 @@ at::Tensor conv_transpose(const at::Tensor &x, const at::Tensor &w, const fdl_co
     if (elements > 1e14)
         fail(FDL_E_OOM, "the result would have %g elements", elements);
     if constexpr (n == 1)
-        return at::conv_transpose1d(x, w, maybe(o.bias), stride, padding, more, groups, dilation);
+        return at::conv_transpose1d_symint(x, w, maybe(o.bias), stride, padding, more, groups, dilation);
     else if constexpr (n == 2)
-        return at::conv_transpose2d(x, w, maybe(o.bias), stride, padding, more, groups, dilation);
+        return at::conv_transpose2d_symint(x, w, maybe(o.bias), stride, padding, more, groups, dilation);
     else
-        return at::conv_transpose3d(x, w, maybe(o.bias), stride, padding, more, groups, dilation);
+        return at::conv_transpose3d_symint(x, w, maybe(o.bias), stride, padding, more, groups, dilation);
 }
 
 } // namespace

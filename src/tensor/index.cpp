@@ -186,7 +186,7 @@ fdl_tensor *fdl_one_hot_opt(fdl_tensor *x, int64_t classes, const fdl_one_hot_op
         if (classes < 0)
             fail(FDL_E_ARG, "%lld classes", (long long)classes);
         at::Tensor y = at::one_hot(as_index(x->t), classes ? classes : -1);
-        return o.dtype == FDL_DTYPE_DEFAULT ? y : y.to(scalar_type(o.dtype));
+        return o.dtype == FDL_DTYPE_DEFAULT ? std::move(y) : y.to(scalar_type(o.dtype));
     });
 }
 

@@ -5,6 +5,8 @@
 
 #include "internal.h"
 
+#include <c10/core/SymIntArrayRef.h>
+
 namespace flodl
 {
 
@@ -41,6 +43,11 @@ class spatial
     operator at::IntArrayRef() const
     {
         return at::IntArrayRef(v_, (size_t)n_);
+    }
+    /* The same for the functions that libtorch calls ..._symint: checked already, so it need not be looked through again. */
+    operator c10::SymIntArrayRef() const
+    {
+        return c10::fromIntArrayRefUnchecked(at::IntArrayRef(*this));
     }
     int64_t operator[](int i) const
     {
