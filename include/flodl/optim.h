@@ -24,18 +24,36 @@ typedef enum fdl_optim_impl {
  * 0. */
 typedef struct fdl_optim_opts {
     int opts_;
-    double lr;           /* learning rate, >= 0; sgd 1e-3, adam 1e-3, adamw 1e-3 */
-    double weight_decay; /* >= 0; sgd 0, adam 0: added to the gradient; adamw 1e-2: taken off the parameter */
-    bool maximize;       /* climb: the gradient is negated */
+    double
+        lr; /* learning rate, >= 0; sgd, adam, adamw, radam 1e-3; rmsprop, adagrad 1e-2; adamax, nadam 2e-3;
+                * adadelta 1; lion 1e-4 */
+    double
+        weight_decay; /* >= 0, default 0, added to the gradient; adamw 1e-2, lion 0: taken off the parameter */
+    bool maximize;    /* climb: the gradient is negated */
     fdl_optim_impl impl;
+    /* sgd, rmsprop */
+    double momentum; /* >= 0, default 0 */
     /* sgd */
-    double momentum;  /* >= 0, default 0 */
     double dampening; /* default 0 */
     bool nesterov;    /* needs momentum > 0 and dampening 0 */
+    /* adam, adamw, adamax, nadam, radam, lion */
+    double beta1, beta2; /* in [0, 1), default 0.9 and 0.999; lion 0.9 and 0.99 */
+    /* all but sgd and lion */
+    double eps; /* >= 0, default 1e-8; adagrad 1e-10, adadelta 1e-6 */
     /* adam, adamw */
-    double beta1, beta2; /* in [0, 1), default 0.9 and 0.999 */
-    double eps;          /* >= 0, default 1e-8 */
-    bool amsgrad;        /* divide by the largest second moment so far */
+    bool amsgrad; /* divide by the largest second moment so far */
+    /* rmsprop */
+    double alpha;  /* what is kept of the running averages, in [0, 1), default 0.99 */
+    bool centered; /* divide by a standard deviation */
+    /* adagrad */
+    double lr_decay;            /* the rate is lr / (1 + (t - 1) * lr_decay) at step t; >= 0, default 0 */
+    double initial_accumulator; /* what the sums begin with, >= 0, default 0 */
+    /* adadelta */
+    double rho; /* what is kept of the running averages, in [0, 1), default 0.9 */
+    /* nadam */
+    double momentum_decay; /* >= 0, default 4e-3 */
+    /* nadam, radam */
+    bool decoupled; /* weight decay is taken off the parameter, as adamw's */
 } fdl_optim_opts;
 
 /* torch.optim.SGD, Adam, AdamW over the parameters of the list, which becomes group 0; an empty list is
@@ -43,6 +61,25 @@ typedef struct fdl_optim_opts {
 FDL_API fdl_optim *fdl_optim_sgd_opt(const fdl_params *params, const fdl_optim_opts *opts);
 FDL_API fdl_optim *fdl_optim_adam_opt(const fdl_params *params, const fdl_optim_opts *opts);
 FDL_API fdl_optim *fdl_optim_adamw_opt(const fdl_params *params, const fdl_optim_opts *opts);
+
+/* The rest have no fused kernel: the automatic choice is foreach, FDL_OPTIM_FUSED makes the step FDL_E_UNSUPPORTED,
+ * and FDL_OPTIM_LOOP is foreach over one parameter after the other. Ownership and errors as above; their options
+ * and defaults stand in fdl_optim_opts. */
+/* torch.optim.RMSprop: divides by a running root mean square of the gradients; .centered, by a running standard deviation. */
+FDL_API fdl_optim *fdl_optim_rmsprop_opt(const fdl_params *params, const fdl_optim_opts *opts);
+/* torch.optim.Adagrad: divides by the root of the sum of all squares so far. */
+FDL_API fdl_optim *fdl_optim_adagrad_opt(const fdl_params *params, const fdl_optim_opts *opts);
+/* torch.optim.Adadelta: as RMSprop, times the root mean square of its own updates. */
+FDL_API fdl_optim *fdl_optim_adadelta_opt(const fdl_params *params, const fdl_optim_opts *opts);
+/* torch.optim.Adamax: Adam with a decaying largest absolute value in place of the second moment. */
+FDL_API fdl_optim *fdl_optim_adamax_opt(const fdl_params *params, const fdl_optim_opts *opts);
+/* torch.optim.NAdam: Adam with Nesterov's momentum. */
+FDL_API fdl_optim *fdl_optim_nadam_opt(const fdl_params *params, const fdl_optim_opts *opts);
+/* torch.optim.RAdam: Adam that doesn't divide until the second moment is worth it, and then rectifies. */
+FDL_API fdl_optim *fdl_optim_radam_opt(const fdl_params *params, const fdl_optim_opts *opts);
+/* Lion (Chen and others, 2023), which PyTorch doesn't have: the sign of the averaged gradient; weight decay is taken off the
+ * parameter. */
+FDL_API fdl_optim *fdl_optim_lion_opt(const fdl_params *params, const fdl_optim_opts *opts);
 /* NULL: nothing. */
 FDL_API void fdl_optim_free(fdl_optim *o);
 
@@ -84,7 +121,7 @@ FDL_API double fdl_optim_option(const fdl_optim *o, int group, const char *name)
 
 /* ---- looking inside -------------------------------------------------------------------------------- */
 
-/* "sgd", "adam", "adamw". */
+/* "sgd", "adam", "adamw", "rmsprop" and so on: the constructor's name. */
 FDL_API const char *fdl_optim_kind(const fdl_optim *o);
 /* Advances whenever a step that was recorded before (a CUDA graph) is out of date: a group was added, an option other than
  * a rate was set, a schedule began to move momentum, the state was moved. 0 on NULL. */
@@ -92,7 +129,8 @@ FDL_API uint64_t fdl_optim_generation(const fdl_optim *o);
 /* The parameters of a group: the list belongs to the current scope, its tensors are borrowed. */
 FDL_API fdl_list fdl_optim_params(const fdl_optim *o, int group);
 /* What is remembered of a parameter, under PyTorch's names: "step" (0-d float32), "exp_avg", "exp_avg_sq",
- * "max_exp_avg_sq", "momentum_buffer" (the parameter's shape). Borrowed; NULL without an error before there
+ * "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "sum", "acc_delta", "exp_inf" (the parameter's shape),
+ * "mu_product" (0-d float32). Borrowed; NULL without an error before there
  * is any. */
 FDL_API fdl_tensor *fdl_optim_state(const fdl_optim *o, fdl_tensor *param, const char *name);
 /* All that is remembered of a parameter so far; the list belongs to the current scope, its tensors are borrowed. */
@@ -131,6 +169,20 @@ FDL_END_DECLS
 #define fdl_optim_adam_(params, ...) fdl_optim_adam_opt(params, &(fdl_optim_opts){__VA_ARGS__})
 #define fdl_optim_adamw(...) fdl_optim_adamw_(__VA_ARGS__, .opts_ = 0)
 #define fdl_optim_adamw_(params, ...) fdl_optim_adamw_opt(params, &(fdl_optim_opts){__VA_ARGS__})
+#define fdl_optim_rmsprop(...) fdl_optim_rmsprop_(__VA_ARGS__, .opts_ = 0)
+#define fdl_optim_rmsprop_(params, ...) fdl_optim_rmsprop_opt(params, &(fdl_optim_opts){__VA_ARGS__})
+#define fdl_optim_adagrad(...) fdl_optim_adagrad_(__VA_ARGS__, .opts_ = 0)
+#define fdl_optim_adagrad_(params, ...) fdl_optim_adagrad_opt(params, &(fdl_optim_opts){__VA_ARGS__})
+#define fdl_optim_adadelta(...) fdl_optim_adadelta_(__VA_ARGS__, .opts_ = 0)
+#define fdl_optim_adadelta_(params, ...) fdl_optim_adadelta_opt(params, &(fdl_optim_opts){__VA_ARGS__})
+#define fdl_optim_adamax(...) fdl_optim_adamax_(__VA_ARGS__, .opts_ = 0)
+#define fdl_optim_adamax_(params, ...) fdl_optim_adamax_opt(params, &(fdl_optim_opts){__VA_ARGS__})
+#define fdl_optim_nadam(...) fdl_optim_nadam_(__VA_ARGS__, .opts_ = 0)
+#define fdl_optim_nadam_(params, ...) fdl_optim_nadam_opt(params, &(fdl_optim_opts){__VA_ARGS__})
+#define fdl_optim_radam(...) fdl_optim_radam_(__VA_ARGS__, .opts_ = 0)
+#define fdl_optim_radam_(params, ...) fdl_optim_radam_opt(params, &(fdl_optim_opts){__VA_ARGS__})
+#define fdl_optim_lion(...) fdl_optim_lion_(__VA_ARGS__, .opts_ = 0)
+#define fdl_optim_lion_(params, ...) fdl_optim_lion_opt(params, &(fdl_optim_opts){__VA_ARGS__})
 #define fdl_optim_add_group(o, ...) fdl_optim_add_group_(o, __VA_ARGS__, .opts_ = 0)
 #define fdl_optim_add_group_(o, params, ...) \
     fdl_optim_add_group_opt(o, params, &(fdl_optim_opts){__VA_ARGS__})

@@ -19,7 +19,8 @@ FDL_API double fdl_sched_lr(const fdl_sched *s, int64_t step);
 /* The momentum (beta1) that goes with it; NaN, without an error, where the schedule leaves momentum alone. */
 FDL_API double fdl_sched_momentum(const fdl_sched *s, int64_t step);
 /* fdl_optim_set_lr with the rate at that step, so that groups keep their ratios; and, where the schedule
- * moves it, momentum or beta1 of every group. Doesn't wait for the device. Call it before the step that it
+ * moves it, momentum or beta1 of every group; an optimizer that has neither (adagrad, adadelta): FDL_E_ARG, with nothing
+ * changed. Doesn't wait for the device. Call it before the step that it
  * speaks of. */
 FDL_API fdl_status fdl_sched_apply(const fdl_sched *s, fdl_optim *o, int64_t step);
 /* NULL: nothing. */

@@ -17,20 +17,6 @@ static bool needs(const optim_group *g, int state)
     return state != MAX_EXP_AVG_SQ || g->o.amsgrad;
 }
 
-/* 1 - beta^t for the counters t, in float64 (shape of t): by expm1, since beta^t is near 1 at first. */
-static fdl_tensor *correction(fdl_tensor *t, fdl_tensor *log_beta)
-{
-    return fdl_neg(fdl_expm1(fdl_mul(fdl_double(t), log_beta)));
-}
-static fdl_tensor *log_of(double beta, fdl_tensor *like)
-{
-    return fdl_scalar(log(beta), .dtype = FDL_FLOAT64, .device = fdl_device_of(like));
-}
-static fdl_tensor *log_beta1(const optim_batch *b)
-{
-    return b->momentum ? fdl_log(fdl_double(b->momentum)) : log_of(b->o->beta1, b->lr);
-}
-
 /* On the host: the parameter's count, and of a count lr / (1 - beta1^t) and sqrt(1 - beta2^t). */
 static double count_of(const optim_batch *b, int i)
 {
@@ -81,10 +67,10 @@ static fdl_status one(const optim_batch *b, int i)
         FDL_TRY(fdl_add_scalar_(d, o->eps));
         return fdl_addcdiv_(p, m, d, .value = optim_exactly(-rate_at(o, t)));
     }
-    FDL_TRY(fdl_div_(d, fdl_sqrt(correction(step, log_of(o->beta2, step)))));
+    FDL_TRY(fdl_div_(d, fdl_sqrt(optim_correction(step, optim_log(o->beta2, step)))));
     FDL_TRY(fdl_add_scalar_(d, o->eps));
     fdl_tensor *u = fdl_div(m, d);
-    FDL_TRY(fdl_mul_(u, fdl_div(b->lr, correction(step, log_beta1(b)))));
+    FDL_TRY(fdl_mul_(u, fdl_div(b->lr, optim_correction(step, optim_log_beta1(b)))));
     return fdl_sub_(p, u);
 }
 
@@ -109,8 +95,8 @@ static fdl_status apply_on_host(const optim_batch *b, fdl_list d)
 static fdl_status apply_on_device(const optim_batch *b, fdl_list d)
 {
     fdl_tensor *t = fdl_stack(b->steps, 0);
-    fdl_list roots = fdl_unbind(fdl_sqrt(correction(t, log_of(b->o->beta2, t))), 0);
-    fdl_list rates = fdl_unbind(fdl_neg(fdl_div(correction(t, log_beta1(b)), b->lr)), 0);
+    fdl_list roots = fdl_unbind(fdl_sqrt(optim_correction(t, optim_log(b->o->beta2, t))), 0);
+    fdl_list rates = fdl_unbind(fdl_neg(fdl_div(optim_correction(t, optim_log_beta1(b)), b->lr)), 0);
     FDL_TRY(fdl_foreach_div_(d, roots));
     FDL_TRY(fdl_foreach_add_scalar_(d, b->o->eps));
     FDL_TRY(fdl_foreach_mul_list_(

@@ -297,6 +297,11 @@ double fdl_optim_option(const fdl_optim *o, int group, const char *name)
 fdl_status optim_schedule_momentum(fdl_optim *o, double v)
 {
     unsigned field = o->kind->momentum_field;
+    if (!field)
+        return fdl_fail(FDL_E_ARG,
+                        "%s has neither momentum nor beta1 for the schedule to move; give the schedule "
+                        ".fixed_momentum",
+                        o->kind->name);
     FDL_TRY(optim_check_number(o->kind, field, v));
     for (int i = 0; i < o->n_groups; i++) {
         optim_group *g = &o->groups[i];

@@ -20,7 +20,14 @@ enum {
     OPTIM_BETA1 = 128,
     OPTIM_BETA2 = 256,
     OPTIM_EPS = 512,
-    OPTIM_AMSGRAD = 1024
+    OPTIM_AMSGRAD = 1024,
+    OPTIM_ALPHA = 2048,
+    OPTIM_CENTERED = 4096,
+    OPTIM_LR_DECAY = 8192,
+    OPTIM_INITIAL_ACCUMULATOR = 16384,
+    OPTIM_RHO = 32768,
+    OPTIM_MOMENTUM_DECAY = 65536,
+    OPTIM_DECOUPLED = 131072
 };
 
 /* One parameter. */
@@ -74,16 +81,19 @@ typedef struct optim_batch {
 typedef struct optim_kind {
     const char *name;
     unsigned fields;         /* OPTIM_*: what of fdl_optim_opts is its own */
-    unsigned momentum_field; /* OPTIM_MOMENTUM or OPTIM_BETA1: what a one-cycle schedule moves */
+    unsigned momentum_field; /* OPTIM_MOMENTUM or OPTIM_BETA1: what a one-cycle schedule moves; or 0 */
     fdl_optim_opts defaults;
     fdl_status (*check)(const fdl_optim_opts *o); /* beyond the ranges of single fields; may be NULL */
     bool counts;                                  /* has step counters */
     bool decoupled;                   /* weight decay acts on the parameter, not on the gradient */
     const char *states[OPTIM_STATES]; /* PyTorch's names */
-    bool (*needs)(const optim_group *g, int state);
-    fdl_status (*fused)(const optim_batch *b);
+    unsigned numbers; /* 1 << state: it is one float32 (0-d), and not of the parameter's shape and dtype */
+    bool (*needs)(const optim_group *g, int state);        /* NULL: all of them, always */
+    double (*initial)(const fdl_optim_opts *o, int state); /* NULL: 0 */
+    fdl_status (*fused)(const optim_batch *b);             /* NULL: libtorch has no kernel */
     fdl_status (*foreach)(const optim_batch *b);
-    fdl_status (*one)(const optim_batch *b, int i); /* parameter i, in plain operations */
+    fdl_status (*one)(const optim_batch *b,
+                      int i); /* parameter i, in plain operations; NULL: foreach of lists of one */
 } optim_kind;
 
 struct fdl_optim {
@@ -114,6 +124,30 @@ fdl_status optim_schedule_momentum(fdl_optim *o, double v);
 /* The gradients of its parameters, in their order (scope). half: NULL, or gets the name of the first parameter whose
  * gradient is float16, or NULL. */
 fdl_list optim_gradients(const fdl_optim *o, const char **half);
+
+/* parts.c: what several methods have in common. What changes from step to step is a tensor on the device of
+ * the batch, or on the host a number. */
+/* The gradients to be used: negated where asked. Weight decay is added to them, or, where decoupled, taken off the
+ * parameters. */
+fdl_list optim_decayed(const optim_batch *b, bool decoupled);
+/* a = w * a + (1 - w) * x, w being beta1 (or what a schedule makes of it). */
+fdl_status optim_average(const optim_batch *b, fdl_list a, fdl_list x);
+/* a = w * a + (1 - w) * x^2. */
+fdl_status optim_average_square(fdl_list a, fdl_list x, double w);
+/* New lists: a[i]; a[i] / b[i]. */
+fdl_list optim_copy(fdl_list a);
+fdl_list optim_quotient(fdl_list a, fdl_list b);
+/* p -= lr * u. */
+fdl_status optim_descend(const optim_batch *b, fdl_list u);
+/* p -= rates[i] * u[i], rates [n]; u is changed. */
+fdl_status optim_descend_by(const optim_batch *b, fdl_list u, fdl_tensor *rates);
+/* The counts of the batch's parameters, float64 [n]. */
+fdl_tensor *optim_counts(const optim_batch *b);
+/* 1 - beta^t for the counts t, in float64 (shape of t). */
+fdl_tensor *optim_correction(fdl_tensor *t, fdl_tensor *log_beta);
+/* The logarithm of a number, and of beta1, as 0-d float64 tensors on the device of like, or of the batch. */
+fdl_tensor *optim_log(double beta, fdl_tensor *like);
+fdl_tensor *optim_log_beta1(const optim_batch *b);
 
 /* A number for an option whose 0 would mean its default. */
 static inline double optim_exactly(double v)

@@ -24,6 +24,14 @@ static const struct field {
     {OPTIM_BETA2, "beta2", offsetof(fdl_optim_opts, beta2), REAL, BELOW_ONE},
     {OPTIM_EPS, "eps", offsetof(fdl_optim_opts, eps), REAL, NONNEGATIVE},
     {OPTIM_AMSGRAD, "amsgrad", offsetof(fdl_optim_opts, amsgrad), FLAG, ANY},
+    {OPTIM_ALPHA, "alpha", offsetof(fdl_optim_opts, alpha), REAL, BELOW_ONE},
+    {OPTIM_CENTERED, "centered", offsetof(fdl_optim_opts, centered), FLAG, ANY},
+    {OPTIM_LR_DECAY, "lr_decay", offsetof(fdl_optim_opts, lr_decay), REAL, NONNEGATIVE},
+    {OPTIM_INITIAL_ACCUMULATOR, "initial_accumulator", offsetof(fdl_optim_opts, initial_accumulator), REAL,
+     NONNEGATIVE},
+    {OPTIM_RHO, "rho", offsetof(fdl_optim_opts, rho), REAL, BELOW_ONE},
+    {OPTIM_MOMENTUM_DECAY, "momentum_decay", offsetof(fdl_optim_opts, momentum_decay), REAL, NONNEGATIVE},
+    {OPTIM_DECOUPLED, "decoupled", offsetof(fdl_optim_opts, decoupled), FLAG, ANY},
 };
 enum { N_FIELDS = sizeof fields / sizeof fields[0] };
 

@@ -52,9 +52,11 @@ fdl_status fdl_sched_apply(const fdl_sched *s, fdl_optim *o, int64_t step)
 {
     if (!s || !o)
         return fdl_null_operand("fdl_sched_apply", s ? "o" : "s");
-    FDL_TRY(fdl_optim_set_lr(o, fdl_sched_lr(s, step)));
     double momentum = fdl_sched_momentum(s, step);
-    return isnan(momentum) ? FDL_OK : optim_schedule_momentum(o, momentum);
+    if (!isnan(
+            momentum)) /* first, since an optimizer without momentum refuses, and then nothing has changed */
+        FDL_TRY(optim_schedule_momentum(o, momentum));
+    return fdl_optim_set_lr(o, fdl_sched_lr(s, step));
 }
 
 void fdl_sched_free(fdl_sched *s)

@@ -29,14 +29,17 @@ static fdl_status replace(fdl_tensor **kept, fdl_tensor *made)
 }
 
 /* Brings what is remembered of the parameter to where the parameter is now. */
-static fdl_status follow(optim_slot *s)
+static fdl_status follow(const optim_kind *kind, optim_slot *s)
 {
     fdl_tensor *like = fdl_empty_like(s->param);
     if (!like)
         return fdl_error_pending();
     fdl_device device = fdl_device_of(s->param);
     for (int k = 0; k < OPTIM_STATES; k++)
-        if (s->state[k]) {
+        if (s->state[k] && kind->numbers >> k & 1) {
+            if (!fdl_device_eq(fdl_device_of(s->state[k]), device))
+                FDL_TRY(replace(&s->state[k], fdl_to_device(s->state[k], device)));
+        } else if (s->state[k]) {
             fdl_tensor *moved = fdl_empty_like(s->param);
             FDL_TRY(fdl_copy_(moved, s->state[k]));
             FDL_TRY(replace(&s->state[k], moved));
@@ -59,16 +62,30 @@ static bool in_place(const optim_slot *s)
     return s->contiguous || !s->dense || (s->state[0] && same_strides(s->param, s->state[0]));
 }
 
+static bool is_needed(const optim_kind *kind, const optim_group *g, int state)
+{
+    return kind->states[state] && (!kind->needs || kind->needs(g, state));
+}
+
+/* A state as it is before the parameter's first step (scope). */
+static fdl_tensor *begin(const optim_kind *kind, const optim_group *g, const optim_slot *s, int state)
+{
+    double v = kind->initial ? kind->initial(&g->o, state) : 0;
+    if (kind->numbers >> state & 1)
+        return fdl_scalar(v, .device = s->device, .dtype = FDL_FLOAT32);
+    return v != 0 ? fdl_full_like(s->param, v) : fdl_zeros_like(s->param);
+}
+
 static fdl_status prepare(fdl_optim *o, const optim_group *g, optim_slot *s)
 {
     const optim_kind *kind = o->kind;
     if (!in_place(s)) {
         o->generation += s->placed;
-        FDL_TRY(follow(s));
+        FDL_TRY(follow(kind, s));
     }
-    for (int k = 0; k < OPTIM_STATES && kind->states[k]; k++)
-        if (!s->state[k] && kind->needs(g, k)) {
-            FDL_TRY(replace(&s->state[k], fdl_zeros_like(s->param)));
+    for (int k = 0; k < OPTIM_STATES; k++)
+        if (!s->state[k] && is_needed(kind, g, k)) {
+            FDL_TRY(replace(&s->state[k], begin(kind, g, s, k)));
             s->fresh = true;
         }
     if (kind->counts && !s->step)
@@ -115,6 +132,19 @@ static optim_scalars *scalars_on(const optim_kind *kind, optim_group *g, fdl_dev
 
 /* ---- batches ------------------------------------------------------------------------------------------- */
 
+/* Parameter i of a batch, as a batch of its own. */
+static optim_batch single(const optim_batch *b, int i)
+{
+    optim_batch s = *b;
+    fdl_list *lists[3 + OPTIM_STATES] = {&s.params, &s.grads, &s.steps};
+    for (int k = 0; k < OPTIM_STATES; k++)
+        lists[3 + k] = &s.state[k];
+    for (int k = 0; k < 3 + OPTIM_STATES; k++)
+        if (lists[k]->n)
+            *lists[k] = (fdl_list){1, lists[k]->at + i};
+    return s;
+}
+
 static fdl_status run_always(const optim_kind *kind, const optim_batch *b, fdl_optim_impl impl)
 {
     if (impl == FDL_OPTIM_FUSED)
@@ -123,7 +153,8 @@ static fdl_status run_always(const optim_kind *kind, const optim_batch *b, fdl_o
         return kind->foreach (b);
     for (int i = 0; i < b->params.n; i++) {
         FDL_SCOPE;
-        FDL_TRY(kind->one(b, i));
+        optim_batch s = single(b, i);
+        FDL_TRY(kind->one ? kind->one(b, i) : kind->foreach (&s));
     }
     return FDL_OK;
 }
@@ -182,11 +213,12 @@ static fdl_status count(const optim_batch *b)
     return FDL_OK;
 }
 
-static fdl_optim_impl choose(const optim_group *g, const optim_slot *s, const optim_batch *b)
+static fdl_optim_impl choose(const optim_kind *kind, const optim_group *g, const optim_slot *s,
+                             const optim_batch *b)
 {
     if (g->o.impl != FDL_OPTIM_AUTO)
         return g->o.impl;
-    if (b->momentum) /* the fused kernels take it from the host */
+    if (!kind->fused || b->momentum) /* the fused kernels take momentum from the host */
         return FDL_OPTIM_FOREACH;
     return s->dense ? FDL_OPTIM_FUSED : b->host ? FDL_OPTIM_LOOP : FDL_OPTIM_FOREACH;
 }
@@ -221,7 +253,12 @@ static fdl_status step_batch(fdl_optim *o, optim_group *g, fdl_tensor *skip, int
         if (!b.skip)
             return fdl_error_pending();
     }
-    fdl_optim_impl impl = choose(g, first, &b);
+    fdl_optim_impl impl = choose(kind, g, first, &b);
+    if (impl == FDL_OPTIM_FUSED && !kind->fused)
+        return fdl_fail(
+            FDL_E_UNSUPPORTED,
+            "%s: .impl is FDL_OPTIM_FUSED, but there is no such kernel for it; use FDL_OPTIM_AUTO",
+            kind->name);
     if (impl == FDL_OPTIM_FUSED && !first->dense)
         return fdl_fail(
             FDL_E_UNSUPPORTED,
@@ -267,7 +304,7 @@ static fdl_status step_batch(fdl_optim *o, optim_group *g, fdl_tensor *skip, int
     b.params.n = b.grads.n = n;
     b.steps.n = kind->counts ? n : 0;
     for (int k = 0; k < OPTIM_STATES; k++)
-        b.state[k].n = kind->states[k] && kind->needs(g, k) ? n : 0;
+        b.state[k].n = is_needed(kind, g, k) ? n : 0;
     if (kind->counts)
         FDL_TRY(count(&b));
     return run(kind, &b, impl);

@@ -59,6 +59,22 @@ static fdl_tensor *overflows(fdl_module *m, fdl_list batch, void *ctx)
     return fdl_mul(fdl_mse_loss(fdl_forward(m, batch.at[0]), batch.at[1]), fdl_clamp_min(big, 1));
 }
 
+static fdl_optim *rmsprop(fdl_params *p)
+{
+    return fdl_optim_rmsprop(p, .lr = 1e-2, .momentum = 0.9, .centered = true);
+}
+
+static fdl_optim *nadam(fdl_params *p)
+{
+    return fdl_optim_nadam(p, .lr = 1e-2);
+}
+
+/* Its second formula takes over at step 6, which is one of those replayed. */
+static fdl_optim *radam(fdl_params *p)
+{
+    return fdl_optim_radam(p, .lr = 1e-2, .weight_decay = 1e-2, .decoupled = true);
+}
+
 static void captured_is_eager(void **state)
 {
     (void)state;
@@ -66,6 +82,9 @@ static void captured_is_eager(void **state)
     both_ways("adam", adam, loss_of, (fdl_trainer_opts){0}, false, 1e-5);
     both_ways("adamw", adamw, loss_of, (fdl_trainer_opts){0}, false, 1e-5);
     both_ways("momentum", momentum, loss_of, (fdl_trainer_opts){0}, false, 1e-5);
+    both_ways("rmsprop", rmsprop, loss_of, (fdl_trainer_opts){0}, false, 1e-5);
+    both_ways("nadam", nadam, loss_of, (fdl_trainer_opts){0}, false, 1e-5);
+    both_ways("radam", radam, loss_of, (fdl_trainer_opts){0}, false, 1e-5);
     both_ways("clipped", adam, loss_of, (fdl_trainer_opts){.clip_norm = 0.05}, false, 1e-5);
     both_ways("clipped values", momentum, loss_of, (fdl_trainer_opts){.clip_value = 0.01}, false, 1e-5);
     both_ways("batches of the host", adam, loss_of, (fdl_trainer_opts){0}, true, 1e-5);
@@ -77,6 +96,7 @@ static void captured_is_eager(void **state)
     s = fdl_sched_one_cycle(1e-2, STEPS);
     check_some(s);
     both_ways("one cycle, which moves momentum", adam, loss_of, (fdl_trainer_opts){.sched = s}, false, 1e-5);
+    both_ways("one cycle, nadam", nadam, loss_of, (fdl_trainer_opts){.sched = s}, false, 1e-5);
     fdl_sched_free(s);
     both_ways("float16 with overflows", adam, overflows,
               (fdl_trainer_opts){.autocast = FDL_FLOAT16, .scaler = (fdl_amp_scaler *)1}, false, 1e-3);
