@@ -135,6 +135,9 @@ FDL_API fdl_list fdl_optim_params(const fdl_optim *o, int group);
 FDL_API fdl_tensor *fdl_optim_state(const fdl_optim *o, fdl_tensor *param, const char *name);
 /* All that is remembered of a parameter so far; the list belongs to the current scope, its tensors are borrowed. */
 FDL_API fdl_list fdl_optim_states(const fdl_optim *o, fdl_tensor *param);
+/* What every element of one of these tensors is before the parameter's first step: 0, but for adagrad's sums
+ * (.initial_accumulator) and nadam's products (1). A tensor that is none of them: 0. NaN on NULL. */
+FDL_API double fdl_optim_state_start(const fdl_optim *o, fdl_tensor *state);
 
 /* ---- gradients of a list of parameters ------------------------------------------------------------- */
 

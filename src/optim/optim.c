@@ -416,3 +416,19 @@ fdl_list fdl_optim_states(const fdl_optim *o, fdl_tensor *param)
             list.at[list.n++] = s->state[k];
     return list;
 }
+
+double fdl_optim_state_start(const fdl_optim *o, fdl_tensor *state)
+{
+    if (!o || !state) {
+        fdl_null_operand("fdl_optim_state_start", !o ? "o" : "state");
+        return (double)NAN;
+    }
+    for (int g = 0; o->kind->initial && g < o->n_groups; g++)
+        for (int i = 0; i < o->groups[g].n; i++)
+            for (int k = 0; k < OPTIM_STATES; k++) {
+                fdl_tensor *kept = o->groups[g].slots[i].state[k];
+                if (kept && fdl_is(kept, state))
+                    return o->kind->initial(&o->groups[g].o, k);
+            }
+    return 0;
+}

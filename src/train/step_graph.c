@@ -20,7 +20,8 @@ static fdl_status undo(const fdl_trainer *tr, const step_state *before)
         int k = 0;
         while (k < before->n && !fdl_is(before->at[k], now.at[i]))
             k++;
-        FDL_TRY(k < before->n ? fdl_copy_(now.at[i], before->copy[k]) : fdl_zero_(now.at[i]));
+        FDL_TRY(k < before->n ? fdl_copy_(now.at[i], before->copy[k])
+                              : fdl_fill_(now.at[i], fdl_optim_state_start(tr->opt, now.at[i])));
     }
     FDL_TRY(fdl_optim_zero_grad(tr->opt));
     return fdl_set_rng_state(fdl_device_of(tr->probe), before->random);

@@ -160,6 +160,16 @@ static void accumulators_begin_where_they_should(void **state)
     check_ok(fdl_optim_step(o));
     assert_true(fabs(fdl_item(fdl_optim_state(o, bag_at(m, 0), "sum")) - 1) < 1e-15);
     assert_true(fabs(fdl_item(bag_at(m, 0)) - 0.995) < 1e-9); /* 1 - 0.01 * 0.5 / sqrt(0.75 + 0.25) */
+    assert_true(fdl_optim_state_start(o, fdl_optim_state(o, bag_at(m, 0), "sum")) == 0.75);
+    assert_true(fdl_optim_state_start(o, fdl_optim_state(o, bag_at(m, 0), "step")) == 0);
+    assert_true(fdl_optim_state_start(o, bag_at(m, 0)) == 0);
+    assert_true(isnan(fdl_optim_state_start(o, NULL)));
+    check_error(FDL_E_NULL, "state");
+    fdl_optim_free(o);
+    o = fdl_optim_nadam(fdl_parameters(m));
+    check_ok(fdl_optim_step(o));
+    assert_true(fdl_optim_state_start(o, fdl_optim_state(o, bag_at(m, 0), "mu_product")) == 1);
+    assert_true(fdl_optim_state_start(o, fdl_optim_state(o, bag_at(m, 0), "exp_avg")) == 0);
     fdl_optim_free(o);
     fdl_module_free(m);
 }

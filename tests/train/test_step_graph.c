@@ -23,13 +23,24 @@ static void end(explicit_job *j)
     check_ok(fdl_module_free(j->model));
 }
 
+/* Their states don't begin as zeros. */
+static fdl_optim *adagrad(fdl_params *p)
+{
+    return fdl_optim_adagrad(p, .lr = 1e-2, .initial_accumulator = 0.1, .lr_decay = 0.1);
+}
+
+static fdl_optim *nadam(fdl_params *p)
+{
+    return fdl_optim_nadam(p, .lr = 1e-2);
+}
+
 /* Ten runs are ten steps by hand, from the beginning: the warm-up has left nothing. */
 static void ten_runs_are_ten_steps(void **state)
 {
     (void)state;
     need_gpu();
-    optim_fn *const makers[] = {adam, adamw, momentum};
-    for (int k = 0; k < 3; k++) {
+    optim_fn *const makers[] = {adam, adamw, momentum, adagrad, nadam};
+    for (int k = 0; k < 5; k++) {
         FDL_SCOPE;
         explicit_job a = start(4, makers[k], GPU), b = start(4, makers[k], GPU);
         fdl_tensor *xy[2];
