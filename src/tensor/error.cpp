@@ -73,7 +73,7 @@ std::string call_text(const char *function, const operand *operands, int n)
 {
     std::string text = called(function) + "(";
     for (int i = 0; i < n; i++) {
-        if (operands[i].kind == operand::optional && !operands[i].x)
+        if (operands[i].kind == operand::optional_tensor && !operands[i].x)
             continue;
         if (text.back() != '(')
             text += ", ";
@@ -280,7 +280,7 @@ fdl_status bad_operand(const char *function, const char *names, const operand *o
                 continue;
             for (int k = 0; k < count || k == 0; k++) {
                 fdl_tensor *x = o.kind != operand::list ? o.x : o.l.at && k < o.l.n ? o.l.at[k] : nullptr;
-                if (x ? alive(x) : o.kind == operand::optional)
+                if (x ? alive(x) : o.kind == operand::optional_tensor)
                     continue;
                 std::string name = operand_name(names, i);
                 if (o.kind == operand::list && o.l.at)

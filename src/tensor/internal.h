@@ -186,13 +186,13 @@ inline option opt(fdl_tensor *x)
 
 /* One operand of a failed call: a tensor, an optional tensor, or a list. */
 struct operand {
-    enum { tensor, optional, list } kind;
+    enum { tensor, optional_tensor, list } kind;
     fdl_tensor *x;
     fdl_list l;
     operand(fdl_tensor *t) : kind(tensor), x(t), l{}
     {
     }
-    operand(option t) : kind(optional), x(t.x), l{}
+    operand(option t) : kind(optional_tensor), x(t.x), l{}
     {
     }
     operand(const fdl_list &t) : kind(list), x(nullptr), l(t)
