@@ -68,7 +68,7 @@ typedef enum fdl_trainer_capture {
 /* How the tensors of 2-d and 3-d convolutions lie in memory: shapes, names and checkpoints don't change with it. */
 typedef enum fdl_trainer_layout {
     FDL_LAYOUT_AUTO =
-        0, /* on a GPU, where the model has such parameters: steps are timed both ways, once, and channels-last
+        0, /* on a GPU, without .accumulate, where the model has such parameters: steps are timed both ways, once, and channels-last
                           * stays if it gains over 3 % and computes the same */
     FDL_LAYOUT_KEEP,         /* as it is */
     FDL_LAYOUT_CHANNELS_LAST /* parameters, and batch tensors of 4 and 5 dims, on any device */

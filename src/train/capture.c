@@ -66,24 +66,22 @@ static fdl_status make_room(fdl_trainer *tr)
 {
     FDL_SCOPE;
     FDL_NO_GRAD;
-    fdl_list all = trainer_params(tr);
-    fdl_tensor **params = all.at;
-    int n = all.n;
-    if (!params)
+    fdl_list params = trainer_params(tr);
+    if (!params.at)
         return fdl_error_pending();
-    if (n > tr->room_for) {
-        fdl_tensor **more = realloc(tr->room, sizeof *more * (size_t)n);
+    if (params.n > tr->room_for) {
+        fdl_tensor **more = realloc(tr->room, sizeof *more * (size_t)params.n);
         if (!more)
             return fdl_fail(FDL_E_OOM, "no memory");
-        memset(more + tr->room_for, 0, sizeof *more * (size_t)(n - tr->room_for));
+        memset(more + tr->room_for, 0, sizeof *more * (size_t)(params.n - tr->room_for));
         tr->room = more;
-        tr->room_for = n;
+        tr->room_for = params.n;
     }
-    for (int i = 0; i < n; i++) {
-        look l = look_of(params[i]);
-        if (!fdl_grad(params[i]) || (tr->room[i] && looks_the_same(&l, tr->room[i])))
+    for (int i = 0; i < params.n; i++) {
+        look l = look_of(params.at[i]);
+        if (!fdl_grad(params.at[i]) || (tr->room[i] && looks_the_same(&l, tr->room[i])))
             continue;
-        fdl_tensor *made = fdl_keep(fdl_empty_like(params[i]));
+        fdl_tensor *made = fdl_keep(fdl_empty_like(params.at[i]));
         if (!made)
             return fdl_error_pending();
         fdl_free(tr->room[i]);
@@ -96,12 +94,10 @@ static fdl_status make_room(fdl_trainer *tr)
 static bool gathered(const fdl_trainer *tr)
 {
     FDL_SCOPE;
-    fdl_list all = trainer_params(tr);
-    fdl_tensor **params = all.at;
-    int n = all.n;
+    fdl_list params = trainer_params(tr);
     bool any = false;
-    for (int i = 0; params && i < n; i++) {
-        fdl_tensor *grad = fdl_grad(params[i]);
+    for (int i = 0; params.at && i < params.n; i++) {
+        fdl_tensor *grad = fdl_grad(params.at[i]);
         if (grad && (i >= tr->room_for || !tr->room[i] || !fdl_is(grad, tr->room[i])))
             return false;
         any = any || grad;
@@ -114,15 +110,13 @@ static fdl_status move_in(fdl_trainer *tr)
 {
     FDL_SCOPE;
     FDL_NO_GRAD;
-    fdl_list all = trainer_params(tr);
-    fdl_tensor **params = all.at;
-    int n = all.n;
-    fdl_list to = {0, fdl_scope_alloc(sizeof *to.at * (size_t)(n + 1))},
-             from = {0, fdl_scope_alloc(sizeof *from.at * (size_t)(n + 1))};
-    if (!params || !to.at || !from.at)
+    fdl_list params = trainer_params(tr);
+    fdl_list to = {0, fdl_scope_alloc(sizeof *to.at * (size_t)(params.n + 1))},
+             from = {0, fdl_scope_alloc(sizeof *from.at * (size_t)(params.n + 1))};
+    if (!params.at || !to.at || !from.at)
         return fdl_error_pending();
-    for (int i = 0; i < n; i++) {
-        fdl_tensor *grad = fdl_grad(params[i]);
+    for (int i = 0; i < params.n; i++) {
+        fdl_tensor *grad = fdl_grad(params.at[i]);
         if (!grad)
             continue;
         if (i >= tr->room_for || !tr->room[i])
@@ -131,9 +125,9 @@ static fdl_status move_in(fdl_trainer *tr)
         from.at[from.n++] = grad;
     }
     FDL_TRY(fdl_foreach_copy_(to, from));
-    for (int i = 0; i < n; i++)
-        if (fdl_grad(params[i]))
-            FDL_TRY(fdl_set_grad(params[i], tr->room[i]));
+    for (int i = 0; i < params.n; i++)
+        if (fdl_grad(params.at[i]))
+            FDL_TRY(fdl_set_grad(params.at[i], tr->room[i]));
     return FDL_OK;
 }
 
@@ -229,20 +223,26 @@ static fdl_status watch(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
 
 /* ---- recording ----------------------------------------------------------------------------------------- */
 
-fdl_status plan_inputs(const fdl_trainer *tr, trainer_plan *p, fdl_list batch)
+fdl_status inputs_make(fdl_tensor ***inputs, fdl_list here)
 {
     FDL_SCOPE;
     FDL_NO_GRAD;
-    fdl_list here;
-    FDL_TRY(trainer_place(tr, batch, &here));
-    p->input = calloc((size_t)p->n + 1, sizeof *p->input);
-    if (!p->input)
+    *inputs = calloc((size_t)here.n + 1, sizeof **inputs);
+    if (!*inputs)
         return fdl_fail(FDL_E_OOM, "no memory");
-    for (int i = 0; i < p->n; i++) {
-        p->input[i] = fdl_keep(fdl_empty_like(here.at[i]));
-        FDL_TRY(fdl_copy_(p->input[i], here.at[i]));
+    for (int i = 0; i < here.n; i++) {
+        (*inputs)[i] = fdl_keep(fdl_empty_like(here.at[i]));
+        FDL_TRY(fdl_copy_((*inputs)[i], here.at[i]));
     }
     return FDL_OK;
+}
+
+fdl_status plan_inputs(const fdl_trainer *tr, trainer_plan *p, fdl_list batch)
+{
+    FDL_SCOPE;
+    fdl_list here;
+    FDL_TRY(trainer_place(tr, batch, &here));
+    return inputs_make(&p->input, here);
 }
 
 /* The graph's memory for gradients stays its own that way. */

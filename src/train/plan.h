@@ -110,6 +110,8 @@ fdl_status plan_record(fdl_trainer *tr, trainer_plan *p, fdl_list batch);
 fdl_status plan_watched_step(fdl_trainer *tr, fdl_list batch, trainer_part part, fdl_watch **watch);
 /* Only the inputs. */
 fdl_status plan_inputs(const fdl_trainer *tr, trainer_plan *p, fdl_list batch);
+/* Copies of the list's tensors, kept, for a graph to read: [here.n]. After a failure the caller frees what there is. */
+fdl_status inputs_make(fdl_tensor ***inputs, fdl_list here);
 /* The batch into a graph's inputs, [batch.n] of them. */
 fdl_status inputs_refill(fdl_tensor *const *inputs, fdl_list batch);
 /* Whether a graph can't hold what was noted; whether two runs that were noted are the same one. The reason why, or why not,

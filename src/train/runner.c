@@ -3,7 +3,6 @@
 #include "flodl/amp.h"
 #include "flodl/compare.h"
 #include "flodl/cuda.h"
-#include "flodl/inplace.h"
 #include "flodl/message.h"
 #include "flodl/random.h"
 #include "plan.h"
@@ -269,13 +268,7 @@ static fdl_status record(fdl_runner *r, pass *p, fdl_list inputs)
     FDL_NO_GRAD;
     fdl_list here;
     FDL_TRY(place(r, inputs, &here));
-    p->input = calloc((size_t)p->n + 1, sizeof *p->input);
-    if (!p->input)
-        return fdl_fail(FDL_E_OOM, "no memory");
-    for (int i = 0; i < p->n; i++) {
-        p->input[i] = fdl_keep(fdl_empty_like(here.at[i]));
-        FDL_TRY(fdl_copy_(p->input[i], here.at[i]));
-    }
+    FDL_TRY(inputs_make(&p->input, here));
     p->graph = fdl_cuda_graph_new();
     if (!p->graph)
         return fdl_error_pending();

@@ -7,6 +7,13 @@
 #include <jansson.h>
 #include <math.h>
 
+/* A constructor that gives NULL, with FDL_E_ARG and these words. */
+#define REFUSED(call, ...)                   \
+    do {                                     \
+        assert_null(call);                   \
+        check_error(FDL_E_ARG, __VA_ARGS__); \
+    } while (0)
+
 static inline json_t *fixture(void)
 {
     json_error_t error;

@@ -65,11 +65,6 @@ static void wrong_values(void **state)
     fdl_module *m = bag_of(1, FDL_FLOAT32);
     fdl_params *ps = fdl_parameters(m);
     int64_t live = fdl_live_tensors();
-#define REFUSED(call, ...)                   \
-    do {                                     \
-        assert_null(call);                   \
-        check_error(FDL_E_ARG, __VA_ARGS__); \
-    } while (0)
     for (int k = 0; k < KINDS; k++) {
         REFUSED(all[k].make(ps, OPTS(.lr = -1)), all[k].kind, "lr", "-1");
         REFUSED(all[k].make(ps, OPTS(.weight_decay = (double)NAN)), all[k].kind, "weight_decay");

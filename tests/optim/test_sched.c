@@ -115,11 +115,6 @@ static void values(void **state)
 static void wrong_values(void **state)
 {
     (void)state;
-#define REFUSED(call, ...)                   \
-    do {                                     \
-        assert_null(call);                   \
-        check_error(FDL_E_ARG, __VA_ARGS__); \
-    } while (0)
     REFUSED(fdl_sched_constant(-1), "lr", "-1");
     REFUSED(fdl_sched_step(0.1, 0), "step", "size", "0");
     REFUSED(fdl_sched_step(0.1, 3, .gamma = -0.5), "gamma");
