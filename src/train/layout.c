@@ -184,11 +184,22 @@ static fdl_status compare(fdl_trainer *tr, trainer_plan *p, fdl_list batch, step
     return FDL_OK;
 }
 
+/* Where memory suffices for both, the trial is recorded into a pool of its own: so the memory of the layout that isn't kept
+ * goes back whole. */
+static void pool_for_trial(fdl_trainer *tr, const trainer_plan *p)
+{
+    int64_t used = 0, total = 0;
+    int index = fdl_device_of(tr->probe).index;
+    if (p->graph && fdl_cuda_mem_info(index, &used, &total) == FDL_OK && total - used > 2 * p->bytes)
+        tr->pool = fdl_cuda_pool_new();
+}
+
 fdl_status layout_try(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
 {
     FDL_SCOPE;
     tr->layout = LAYOUT_KEPT; /* whatever comes of it, it is tried once */
     trainer_meter host = tr->meter;
+    fdl_cuda_pool pool = tr->pool;
     step_state s;
     trainer_plan *q = NULL;
     bool faster = false, eager = !p->graph;
@@ -196,8 +207,10 @@ fdl_status layout_try(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
     bool saved = status == FDL_OK;
     if (saved && eager)
         status = plan_inputs(tr, p, batch);
-    if (status == FDL_OK)
+    if (status == FDL_OK) {
+        pool_for_trial(tr, p);
         status = compare(tr, p, batch, &s, &q, &faster);
+    }
     tr->meter = host;
     for (trainer_plan *at[] = {p, q}, **k = at; eager && k < at + 2; k++)
         if (*k)
@@ -213,6 +226,7 @@ fdl_status layout_try(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
         snprintf(why, sizeof why, "%s", fdl_last_error()->message);
     fdl_clear_error();
     trainer_part part = p->part;
+    tr->pool = pool;
     if (q)
         plan_remove(tr, q);
     if (tr->layout ==
