@@ -36,6 +36,14 @@ FDL_API const char *fdl_graph_tag_name(fdl_module *g, int i);
 /* The tags of a group, *n of them. No such group: NULL, without an error. */
 FDL_API const char *const *fdl_graph_tag_group(fdl_module *g, const char *name, int *n);
 
+/* ---- values under tags --------------------------------------------------------------------------------- */
+
+/* What the node with that tag gave when it ran last, with its history: no copy. Scope. Each forward of g first lets go of
+ * all of them, and computes them anew; one that fails leaves those that it came to. A graph inside that runs several times
+ * in a call keeps those of its last run, one that doesn't run those of an earlier call. Moving the module drops them. No
+ * such tag: NULL and FDL_E_ARG; not computed so far: NULL and FDL_E_STATE. */
+FDL_API fdl_tensor *fdl_graph_tagged(fdl_module *g, const char *tag);
+
 FDL_END_DECLS
 
 #endif

@@ -224,6 +224,8 @@ static fdl_status finish(fdl_flow_builder *b)
         FDL_TRY(enter_identity(b));
     g->output = b->stream;
     FDL_TRY(flow_check(b));
+    g->names = b->names;
+    b->names = (name_map){0};
     return graph_plan(g);
 }
 

@@ -23,8 +23,12 @@ static module_part graph_part(fdl_module *m, int i)
 static void graph_free(void *self)
 {
     graph *g = self;
+    graph_drop_tags(g);
+    while (g->watchers)
+        graph_unwatch(g, g->watchers);
     for (int i = 0; i < g->owned; i++)
         module_release(g->own[i]);
+    name_free(&g->names);
     free(g->own);
     free(g->node);
     free(g->edge);
@@ -34,7 +38,20 @@ static void graph_free(void *self)
     arena_free(&g->memory);
 }
 
-static const fdl_module_ops graph_ops = {.kind = "graph", .size = sizeof(graph), .free = graph_free};
+static void detach(void *self)
+{
+    graph_detach_tags(self);
+}
+
+static fdl_status moved(void *self, fdl_device d)
+{
+    (void)d;
+    graph_drop_tags(self);
+    return FDL_OK;
+}
+
+static const fdl_module_ops graph_ops = {
+    .kind = "graph", .size = sizeof(graph), .detach_state = detach, .to = moved, .free = graph_free};
 static const module_table graph_table = {.parts = graph_parts, .part = graph_part, .forward = graph_forward};
 
 fdl_module *graph_new(void)

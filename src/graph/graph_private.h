@@ -101,6 +101,20 @@ struct plan_node {
     int last, last_end;           /* in lasts: nodes whose value has its last reader here */
     bool unread;                  /* nobody reads its value, and it isn't the output */
     int node;
+    int cell; /* where its value is kept under its tags; -1: it has none */
+};
+
+/* What looks on while a forward runs: profiles, hooks. Each may be NULL. place: in the order of execution. */
+typedef struct graph_watcher graph_watcher;
+struct graph_watcher {
+    graph_watcher *next;
+    void (*begin)(graph_watcher *w, graph *g);
+    void (*before)(graph_watcher *w, graph *g, int place);
+    /* y is what the node made. Returns y, or what takes its place (the current scope's); NULL with an error: forward fails
+     * there. */
+    fdl_tensor *(*after)(graph_watcher *w, graph *g, int place, fdl_tensor *y);
+    void (*end)(graph_watcher *w, graph *g, bool succeeded);
+    void (*free)(graph_watcher *w); /* with the graph, or by graph_unwatch */
 };
 
 struct graph {
@@ -119,6 +133,7 @@ struct graph {
     int inputs, input_room;
     graph_name *input;
     int output;
+    name_map names; /* tag i has i, group i has -2 - i */
 
     /* The plan, in order of execution. */
     plan_node *plan;
@@ -135,7 +150,12 @@ struct graph {
      * root is the node that made the handle, held how many nodes' values it still is. */
     fdl_tensor **value;
     int *root, *held;
-    bool prefix; /* an error that comes up is this forward's */
+    bool prefix;             /* an error that comes up is this forward's */
+    graph_watcher *watchers; /* in the order in which they are told; NULL: nobody */
+
+    /* Values of tagged nodes from the last run that computed them: kept handles, NULL before. */
+    int cells;
+    fdl_tensor **cell;
 
     char hash[65], short_hash[9];
 };
@@ -152,6 +172,18 @@ fdl_tensor *graph_forward(fdl_module *m, int n, fdl_tensor *const *inputs);
 fdl_tensor *graph_call(fdl_module *m, const plan_node *p);
 /* Whether node p, which is running, may change operand i: nobody else reads it or holds its storage. */
 bool graph_may_change(const graph *g, const plan_node *p, int i);
+/* Lets go of the values under tags, or only of their history. */
+void graph_drop_tags(graph *g);
+fdl_status graph_detach_tags(graph *g);
+/* The tag of that name, or -1 with the error that lists those most like it. */
+int graph_find_tag(const char *function, const graph *g, const char *name);
+/* The value of tag i, borrowed; NULL: none was computed. */
+fdl_tensor *graph_tag_value(const graph *g, int i);
+/* Puts value (any handle; NULL: none) in its place, under all tags of that node. */
+fdl_status graph_set_tag_value(graph *g, int i, fdl_tensor *value);
+/* Adds a watcher behind the others, which the graph frees; takes it out again and frees it. */
+void graph_watch(graph *g, graph_watcher *w);
+void graph_unwatch(graph *g, graph_watcher *w);
 /* Writes "linear_3" or "linear_3 (#hidden)" to buf; returns buf. */
 const char *node_title(const graph_node *node, char *buf, size_t size);
 

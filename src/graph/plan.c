@@ -124,11 +124,13 @@ static fdl_status place_nodes(graph *g, const int *order)
                                  .refs = node->refs,
                                  .ref_names = node->ref_names,
                                  .slot = g->slots,
-                                 .node = order[p]};
+                                 .node = order[p],
+                                 .cell = node->tag ? g->cells++ : -1};
         g->slots += node->inputs + node->refs;
         if (node->module)
             g->part[g->parts++] = p;
     }
+    g->cell = room(a, g->cells, sizeof *g->cell);
     g->slot = room(a, g->slots, sizeof *g->slot);
     g->source = room(a, g->slots, sizeof *g->source);
     g->is_last = room(a, g->slots, sizeof *g->is_last);
@@ -136,7 +138,8 @@ static fdl_status place_nodes(graph *g, const int *order)
     g->value = room(a, g->nodes, sizeof *g->value);
     g->root = room(a, g->nodes, sizeof *g->root);
     g->held = room(a, g->nodes, sizeof *g->held);
-    if (!g->slot || !g->source || !g->is_last || !g->input_slot || !g->value || !g->root || !g->held)
+    if (!g->cell || !g->slot || !g->source || !g->is_last || !g->input_slot || !g->value || !g->root ||
+        !g->held)
         return FDL_E_OOM;
     for (int p = 0; p < g->nodes; p++)
         g->plan[p].in = g->slot + g->plan[p].slot;

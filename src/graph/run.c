@@ -9,10 +9,20 @@ static inline void let_go(graph *g, int p)
         fdl_drop(g->value[root]); /* does nothing to a graph's input, a parameter, a kept tensor */
 }
 
+static inline bool keep_tagged(graph *g, const plan_node *n, fdl_tensor *y)
+{
+    if (FDL_LIKELY(n->cell < 0))
+        return true;
+    fdl_free(g->cell[n->cell]);
+    return (g->cell[n->cell] = fdl_keep(y)) != NULL;
+}
+
 /* y is what node p made: to its readers, then frees what nobody reads any more. */
-static inline void hand_on(graph *g, int p, fdl_tensor *y)
+static inline bool hand_on(graph *g, int p, fdl_tensor *y)
 {
     const plan_node *n = &g->plan[p];
+    if (FDL_UNLIKELY(!keep_tagged(g, n, y)))
+        return false;
     int root = p;
     for (int i = 0; i < n->inputs + n->refs; i++)
         if (n->in[i] == y && g->source[n->slot + i] >= 0)
@@ -27,6 +37,7 @@ static inline void hand_on(graph *g, int p, fdl_tensor *y)
         let_go(g, g->last[i]);
     if (n->unread)
         let_go(g, p);
+    return true;
 }
 
 bool graph_may_change(const graph *g, const plan_node *p, int i)
@@ -66,23 +77,97 @@ static inline fdl_tensor *run_node(graph *g, const plan_node *n)
     return y;
 }
 
+/* ---- those who look on --------------------------------------------------------------------------------- */
+
+void graph_watch(graph *g, graph_watcher *w)
+{
+    graph_watcher **at = &g->watchers;
+    while (*at)
+        at = &(*at)->next;
+    w->next = NULL;
+    *at = w;
+}
+
+void graph_unwatch(graph *g, graph_watcher *w)
+{
+    graph_watcher **at = &g->watchers;
+    while (*at && *at != w)
+        at = &(*at)->next;
+    if (*at)
+        *at = w->next;
+    if (w->free)
+        w->free(w);
+}
+
+static void tell_begin(graph *g)
+{
+    for (graph_watcher *w = g->watchers; w; w = w->next)
+        if (w->begin)
+            w->begin(w, g);
+}
+
+static void tell_end(graph *g, bool succeeded)
+{
+    for (graph_watcher *w = g->watchers; w; w = w->next)
+        if (w->end)
+            w->end(w, g, succeeded);
+}
+
+static bool is_operand(const plan_node *n, const fdl_tensor *y)
+{
+    for (int i = 0; i < n->inputs + n->refs; i++)
+        if (n->in[i] == y)
+            return true;
+    return false;
+}
+
+static fdl_tensor *run_watched(graph *g, const plan_node *n)
+{
+    int place = (int)(n - g->plan);
+    for (graph_watcher *w = g->watchers; w; w = w->next)
+        if (w->before)
+            w->before(w, g, place);
+    fdl_tensor *y = run_node(g, n);
+    for (graph_watcher *w = g->watchers; y && w; w = w->next) {
+        fdl_tensor *z = w->after ? w->after(w, g, place, y) : y;
+        if (z != y && !is_operand(n, y))
+            fdl_drop(y);
+        y = z;
+    }
+    return y;
+}
+
+/* ---- forward ------------------------------------------------------------------------------------------- */
+
+/* Node n failed. */
+static fdl_tensor *failed(graph *g, const plan_node *n)
+{
+    char title[256];
+    if (g->prefix)
+        fdl_error_prefix("%s: ", node_title(&g->node[n->node], title, sizeof title));
+    if (g->watchers)
+        tell_end(g, false);
+    return NULL;
+}
+
 fdl_tensor *graph_forward(fdl_module *m, int n, fdl_tensor *const *inputs)
 {
     graph *g = m->self;
     if (FDL_UNLIKELY(n != g->inputs))
         return wrong_count(g, n);
     g->prefix = fdl_error_pending() == FDL_OK;
+    graph_drop_tags(g);
     for (int i = 0; i < n; i++)
         g->slot[g->input_slot[i]] = inputs[i];
+    if (FDL_UNLIKELY(g->watchers != NULL))
+        tell_begin(g);
     for (int p = 0; p < g->nodes; p++) {
-        fdl_tensor *y = run_node(g, &g->plan[p]);
-        if (FDL_UNLIKELY(!y)) {
-            char title[256];
-            if (g->prefix)
-                fdl_error_prefix("%s: ", node_title(&g->node[g->plan[p].node], title, sizeof title));
-            return NULL;
-        }
-        hand_on(g, p, y);
+        const plan_node *node = &g->plan[p];
+        fdl_tensor *y = FDL_UNLIKELY(g->watchers != NULL) ? run_watched(g, node) : run_node(g, node);
+        if (FDL_UNLIKELY(!y || !hand_on(g, p, y)))
+            return failed(g, node);
     }
+    if (FDL_UNLIKELY(g->watchers != NULL))
+        tell_end(g, true);
     return g->value[g->node[g->output].place];
 }
