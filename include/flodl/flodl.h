@@ -38,6 +38,7 @@
 #include "flodl/module.h"
 #include "flodl/flow.h"
 #include "flodl/graph.h"
+#include "flodl/tree.h"
 #include "flodl/trend.h"
 #include "flodl/init.h"
 #include "flodl/nn.h"

@@ -95,6 +95,11 @@ FDL_API fdl_module *fdl_flow_input_of(int n, const char *const *names);
 /* A name of the graph itself: inside another graph it stands in front of its parameters' names
  * ("encoder.hidden/weight"). */
 FDL_API fdl_module *fdl_flow_label(const char *name);
+/* Hides a tag, or all tags of a group, from the graphs that this one is put into: their paths don't reach it. Tags that
+ * begin with "_" are internal anyway. Before or after the tag; no such tag: FDL_E_ARG. */
+FDL_API fdl_module *fdl_flow_internal(const char *tag);
+/* Writes the built graph's fdl_graph_tree_summary as messages of level FDL_VERBOSE. */
+FDL_API fdl_module *fdl_flow_verbose(void);
 
 FDL_END_DECLS
 

@@ -76,6 +76,13 @@ FDL_API const char *fdl_params_name(const fdl_params *ps, int i);
 FDL_API fdl_param *fdl_params_find(const fdl_params *ps, const char *name);
 /* Both lists' entries, each tensor once. Scope. */
 FDL_API fdl_params *fdl_params_join(const fdl_params *a, const fdl_params *b);
+/* The entries of a whose tensor is also in b, or isn't, under a's names. Scope. */
+FDL_API fdl_params *fdl_params_intersect(const fdl_params *a, const fdl_params *b);
+FDL_API fdl_params *fdl_params_except(const fdl_params *a, const fdl_params *b);
+/* The entries for which keep gives true. Scope. */
+FDL_API fdl_params *fdl_params_where(const fdl_params *ps,
+                                     bool (*keep)(const fdl_param *p, const char *name, void *ctx),
+                                     void *ctx);
 /* Elements of all of them; -1 on NULL. */
 FDL_API int64_t fdl_params_numel(const fdl_params *ps);
 /* All of them one behind the other -> [fdl_params_numel], recorded as any operation; none: [0].

@@ -226,7 +226,8 @@ static fdl_status finish(fdl_flow_builder *b)
     FDL_TRY(flow_check(b));
     g->names = b->names;
     b->names = (name_map){0};
-    return graph_plan(g);
+    FDL_TRY(graph_plan(g));
+    return g->verbose ? tree_announce(b->module) : FDL_OK;
 }
 
 fdl_module *fdl_flow_build(fdl_flow_builder *b)

@@ -108,60 +108,10 @@ static fdl_status check_node_refs(fdl_flow_builder *b, const graph_node *node)
     return status;
 }
 
-/* ---- labels of graphs inside --------------------------------------------------------------------------- */
-
-typedef struct labels {
-    fdl_flow_builder *b;
-    int node; /* the one that is searched */
-    name_map met;
-    int n, room;
-    struct labelled {
-        fdl_module *graph;
-        int node;
-    } * at;
-} labels;
-
-static fdl_status check_label(labels *l, fdl_module *m, const char *label)
-{
-    fdl_flow_builder *b = l->b;
-    const graph *g = b->g;
-    if (strchr(label, '.'))
-        return flow_fail(b, FDL_E_ARG, "the label \"%s\" of a graph inside another one has a dot in it",
-                         label);
-    int met = name_find(&l->met, label), tag = name_find(&b->names, label);
-    if (met >= 0 && l->at[met].graph == m)
-        return FDL_OK;
-    if (met >= 0)
-        return flow_fail(b, FDL_E_ARG, "two different graphs in this flow have the label \"%s\"", label);
-    if (tag < -1 || (tag >= 0 && g->tag[tag].node != l->node))
-        return flow_fail(b, FDL_E_ARG, "\"%s\" is the label of %s and a tag of another node", label,
-                         g->node[l->node].id);
-    struct labelled *more = grown(l->at, l->n, &l->room, sizeof *more);
-    if (!more)
-        return FDL_E_OOM;
-    l->at = more;
-    l->at[l->n] = (struct labelled){m, l->node};
-    return name_put(&l->met, label, l->n++);
-}
-
-/* Down to the first graph on each way. */
-static fdl_status find_labels(labels *l, fdl_module *m)
-{
-    m = m->real;
-    const graph *child = graph_or_null(m);
-    if (child)
-        return child->label ? check_label(l, m, child->label) : FDL_OK;
-    int n = module_parts(m);
-    for (int i = 0; i < n; i++) {
-        module_part part = module_part_at(m, i);
-        if (part.module)
-            FDL_TRY(find_labels(l, part.module));
-    }
-    return FDL_OK;
-}
+/* ---- tags like ids ------------------------------------------------------------------------------------- */
 
 /* The node whose id this is; -1: none. An id ends in the node's number. */
-static int node_of_id(const graph *g, const char *id)
+int node_of_id(const graph *g, const char *id)
 {
     const char *digits = strrchr(id, '_');
     if (!digits)
@@ -171,43 +121,18 @@ static int node_of_id(const graph *g, const char *id)
                                                                                         : -1;
 }
 
-static fdl_status check_names(labels *l)
+static fdl_status check_tags(fdl_flow_builder *b)
 {
-    fdl_flow_builder *b = l->b;
     const graph *g = b->g;
-    for (l->node = 0; l->node < g->nodes; l->node++) {
-        b->at = g->node[l->node].at;
-        b->kind = g->node[l->node].kind;
-        if (g->node[l->node].module)
-            FDL_TRY(find_labels(l, g->node[l->node].module));
-    }
-    for (int i = 0; i < l->n; i++) {
-        const graph *child = l->at[i].graph->self;
-        int other = node_of_id(g, child->label);
-        b->at = g->node[l->at[i].node].at;
-        b->kind = g->node[l->at[i].node].kind;
-        if (other >= 0 && other != l->at[i].node)
-            return flow_fail(b, FDL_E_ARG, "the label \"%s\" is the id of another node", child->label);
-    }
     for (int i = 0; i < g->tags; i++) {
         const graph_node *node = &g->node[g->tag[i].node];
-        const char *name = g->tag[i].name, *dot = strchr(name, '.');
+        const char *name = g->tag[i].name;
         int other = node_of_id(g, name);
+        if (other < 0 || other == g->tag[i].node)
+            continue;
         b->at = node->at;
         b->kind = node->kind;
-        if (other >= 0 && other != g->tag[i].node)
-            return flow_fail(b, FDL_E_ARG, "the tag \"%s\" of %s is the id of another node", name, node->id);
-        if (!dot || !l->n)
-            continue;
-        char *first = strndup(name, (size_t)(dot - name));
-        int met = first ? name_find(&l->met, first) : -1;
-        free(first);
-        if (!first)
-            return fdl_fail(FDL_E_OOM, "no memory to check the tag \"%s\"", name);
-        if (met >= 0)
-            return flow_fail(b, FDL_E_ARG,
-                             "the tag \"%s\" reads like a path into the graph with the label \"%.*s\"", name,
-                             (int)(dot - name), name);
+        return flow_fail(b, FDL_E_ARG, "the tag \"%s\" of %s is the id of another node", name, node->id);
     }
     return FDL_OK;
 }
@@ -217,10 +142,8 @@ fdl_status flow_check(fdl_flow_builder *b)
     FDL_TRY(check_awaited(b));
     for (int i = 0; i < b->g->nodes; i++)
         FDL_TRY(check_node_refs(b, &b->g->node[i]));
-    labels l = {.b = b};
-    fdl_status status = check_names(&l);
-    name_free(&l.met);
-    free(l.at);
+    FDL_TRY(check_tags(b));
+    FDL_TRY(tree_check(b));
     b->kind = NULL;
-    return status;
+    return FDL_OK;
 }

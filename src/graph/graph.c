@@ -26,6 +26,7 @@ static void graph_free(void *self)
     graph_drop_tags(g);
     while (g->watchers)
         graph_unwatch(g, g->watchers);
+    tree_free(g);
     for (int i = 0; i < g->owned; i++)
         module_release(g->own[i]);
     name_free(&g->names);
@@ -35,6 +36,7 @@ static void graph_free(void *self)
     free(g->tag);
     free(g->group);
     free(g->input);
+    free(g->internal);
     arena_free(&g->memory);
 }
 

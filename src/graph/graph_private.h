@@ -134,6 +134,13 @@ struct graph {
     graph_name *input;
     int output;
     name_map names; /* tag i has i, group i has -2 - i */
+    int internals, internal_room;
+    graph_name *internal; /* tags that aren't seen from outside, and the position of the step that says so */
+    bool verbose;
+    int inners, inner_room;
+    graph **inner; /* the graphs below it, down to the first on each way, each once; those with a label are
+                    * its children */
+    int parents;   /* graphs that have it among their inner ones */
 
     /* The plan, in order of execution. */
     plan_node *plan;
@@ -186,6 +193,38 @@ void graph_watch(graph *g, graph_watcher *w);
 void graph_unwatch(graph *g, graph_watcher *w);
 /* Writes "linear_3" or "linear_3 (#hidden)" to buf; returns buf. */
 const char *node_title(const graph_node *node, char *buf, size_t size);
+
+/* ---- the tree of graphs -------------------------------------------------------------------------------- */
+
+/* Where a path leads: to a graph, or to one of its tags. */
+typedef struct graph_place {
+    graph *g;
+    int tag; /* in g->tag; -1: the graph itself */
+} graph_place;
+/* Follows a path from m. function, which a user called, begins the error. */
+fdl_status graph_resolve(const char *function, fdl_module *m, const char *path, graph_place *place);
+/* The same for paths that must lead to a tag, or to a graph; NULL: they don't, or not at all. */
+fdl_status graph_resolve_tag(const char *function, fdl_module *m, const char *path, graph_place *place);
+graph *graph_resolve_graph(const char *function, fdl_module *m, const char *path);
+/* -1: none of that name. */
+int graph_find_tag(const graph *g, const char *name);
+bool graph_tag_is_internal(const graph *g, int tag);
+/* The inner graph with that label; NULL: none. */
+graph *graph_find_child(const graph *g, const char *label);
+/* fn on the modules that a tag on the node stands for: its own; where it has none those of its step, or the
+ * branches that it merges. */
+fdl_status graph_each_module(const graph *g, int node, fdl_status (*fn)(fdl_module *m, void *ctx), void *ctx);
+/* Finds the inner graphs and checks that labels and tags make paths that lead to one place. *at: the node
+ * where they don't. */
+fdl_status tree_find(graph *g, int *at);
+/* tree_find for a flow, and its internal tags. */
+fdl_status tree_check(fdl_flow_builder *b);
+/* Writes the summary as messages. */
+fdl_status tree_announce(fdl_module *m);
+/* Forgets the inner graphs. */
+void tree_free(graph *g);
+/* The node with this id in a flow that fdl_flow built; -1: none. */
+int node_of_id(const graph *g, const char *id);
 
 /* ---- the builder --------------------------------------------------------------------------------------- */
 

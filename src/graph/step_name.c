@@ -291,3 +291,47 @@ fdl_module *fdl_flow_label(const char *name)
 {
     return names_step(&label_type, 1, &name);
 }
+
+/* ---- internal, verbose --------------------------------------------------------------------------------- */
+
+static fdl_status add_internal(fdl_flow_builder *b, fdl_module *step)
+{
+    graph *g = b->g;
+    graph_name *more = grown(g->internal, g->internals, &g->internal_room, sizeof *more);
+    if (!more)
+        return FDL_E_OOM;
+    g->internal = more;
+    const char *name = arena_text(&g->memory, "%s", ((names *)step->self)->at[0]);
+    if (!name)
+        return FDL_E_OOM;
+    g->internal[g->internals++] = (graph_name){name, b->at}; /* the tag may come later: tree_check looks */
+    return FDL_OK;
+}
+
+static const step_type internal_type = {
+    .ops = {.kind = "fdl_flow_internal", .size = sizeof(names), .free = free_names},
+    .refusal = STEP_REFUSAL("fdl_flow_internal"),
+    .before_entry = true,
+    .add = add_internal};
+
+fdl_module *fdl_flow_internal(const char *tag)
+{
+    return names_step(&internal_type, 1, &tag);
+}
+
+static fdl_status add_verbose(fdl_flow_builder *b, fdl_module *step)
+{
+    (void)step;
+    b->g->verbose = true;
+    return FDL_OK;
+}
+
+static const step_type verbose_type = {.ops = {.kind = "fdl_flow_verbose"},
+                                       .refusal = STEP_REFUSAL("fdl_flow_verbose"),
+                                       .before_entry = true,
+                                       .add = add_verbose};
+
+fdl_module *fdl_flow_verbose(void)
+{
+    return step_new(&verbose_type);
+}

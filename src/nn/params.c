@@ -322,6 +322,52 @@ fdl_params *fdl_params_join(const fdl_params *a, const fdl_params *b)
     return ps;
 }
 
+static fdl_params *common(const char *function, const fdl_params *a, const fdl_params *b, bool wanted)
+{
+    if (!a || !b) {
+        fdl_null_operand(function, a ? "b" : "a");
+        return NULL;
+    }
+    fdl_params *ps = list_of(a->n);
+    identities in_b = {0};
+    bool first;
+    for (int i = 0; ps && i < b->n; i++)
+        if (meet(&in_b, b->at[i].p->t, &first) != FDL_OK)
+            ps = NULL;
+    for (int i = 0; ps && i < a->n; i++) {
+        const void *identity = fdl_identity(a->at[i].p->t);
+        bool there = in_b.n && in_b.slot[place(&in_b, identity)];
+        if (there == wanted)
+            ps->at[ps->n++] = a->at[i];
+    }
+    free(in_b.slot);
+    return ps;
+}
+
+fdl_params *fdl_params_intersect(const fdl_params *a, const fdl_params *b)
+{
+    return common(__func__, a, b, true);
+}
+
+fdl_params *fdl_params_except(const fdl_params *a, const fdl_params *b)
+{
+    return common(__func__, a, b, false);
+}
+
+fdl_params *fdl_params_where(const fdl_params *ps,
+                             bool (*keep)(const fdl_param *p, const char *name, void *ctx), void *ctx)
+{
+    if (!ps || !keep) {
+        fdl_null_operand(__func__, ps ? "keep" : "params");
+        return NULL;
+    }
+    fdl_params *kept = list_of(ps->n);
+    for (int i = 0; kept && i < ps->n; i++)
+        if (keep(ps->at[i].p, ps->at[i].name, ctx))
+            kept->at[kept->n++] = ps->at[i];
+    return kept;
+}
+
 int64_t fdl_params_numel(const fdl_params *ps)
 {
     if (!ps) {

@@ -276,7 +276,9 @@ static void steps_are_no_modules(void **state)
                  {fdl_flow_tag_group("a"), "fdl_flow_tag_group"},
                  {fdl_flow_using("a"), "fdl_flow_using"},
                  {fdl_flow_input("a"), "fdl_flow_input"},
-                 {fdl_flow_label("a"), "fdl_flow_label"}};
+                 {fdl_flow_label("a"), "fdl_flow_label"},
+                 {fdl_flow_internal("a"), "fdl_flow_internal"},
+                 {fdl_flow_verbose(), "fdl_flow_verbose"}};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         assert_string_equal(fdl_module_kind(steps[i].step), steps[i].kind);
         assert_null(fdl_forward(steps[i].step, row(1)));
