@@ -61,6 +61,12 @@ FDL_API int fdl_graph_is_frozen(fdl_module *g, const char *path);
 /* Training mode there, until the next fdl_train or fdl_eval of the whole. */
 FDL_API fdl_status fdl_graph_set_training_at(fdl_module *g, const char *path, bool training);
 
+/* ---- values at a path ------------------------------------------------------------------------------------ */
+
+/* fdl_graph_tagged of the graph that the path leads into: *out is the value of the tag there (scope), or NULL with FDL_OK when
+ * no forward has computed it so far. A path that leads nowhere or to a subgraph: FDL_E_ARG. */
+FDL_API fdl_status fdl_graph_tagged_at(fdl_module *g, const char *path, fdl_tensor **out);
+
 /* ---- reports ------------------------------------------------------------------------------------------- */
 
 /* The tree as text, in malloc'ed memory that the caller frees: a line for each graph with its label (without one: "(root)"),

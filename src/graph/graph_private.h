@@ -206,8 +206,8 @@ fdl_status graph_resolve(const char *function, fdl_module *m, const char *path, 
 /* The same for paths that must lead to a tag, or to a graph; NULL: they don't, or not at all. */
 fdl_status graph_resolve_tag(const char *function, fdl_module *m, const char *path, graph_place *place);
 graph *graph_resolve_graph(const char *function, fdl_module *m, const char *path);
-/* -1: none of that name. */
-int graph_find_tag(const graph *g, const char *name);
+/* The tag of that name; -1: none, without an error. */
+int graph_tag_named(const graph *g, const char *name);
 bool graph_tag_is_internal(const graph *g, int tag);
 /* The inner graph with that label; NULL: none. */
 graph *graph_find_child(const graph *g, const char *label);

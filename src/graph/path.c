@@ -46,7 +46,7 @@ static fdl_status lost(const way *w, const char *segment, size_t length)
     snprintf(name, sizeof name, "%.*s", (int)(length < 200 ? length : 200), segment);
     if (w->g != w->start)
         snprintf(where, sizeof where, "the graph \"%s\"", w->g->label);
-    int tag = graph_find_tag(w->g, name);
+    int tag = graph_tag_named(w->g, name);
     if (tag >= 0 && segment[length] == '.')
         return fdl_fail(FDL_E_ARG, "%s: in the path \"%s\" \"%s\" is a tag of %s, nothing lies below it",
                         w->function, w->path, name, where);
@@ -95,7 +95,7 @@ fdl_status graph_resolve(const char *function, fdl_module *m, const char *path, 
         size_t length = strcspn(w.rest, ".");
         graph *child = labelled(w.g, w.rest, length);
         if (!child) {
-            int tag = graph_find_tag(w.g, w.rest); /* tags may have dots in them */
+            int tag = graph_tag_named(w.g, w.rest); /* tags may have dots in them */
             return tag >= 0 ? end_at_tag(&w, tag, place) : lost(&w, w.rest, length);
         }
         if (!w.rest[length]) {
@@ -272,4 +272,20 @@ fdl_status fdl_graph_set_training_at(fdl_module *m, const char *path, bool train
     if (place.tag < 0)
         return set_training(fdl_module_of(place.g), &training);
     return graph_each_module(place.g, place.g->tag[place.tag].node, set_training, &training);
+}
+
+/* ---- values -------------------------------------------------------------------------------------------- */
+
+fdl_status fdl_graph_tagged_at(fdl_module *m, const char *path, fdl_tensor **out)
+{
+    graph_place place;
+    if (out)
+        *out = NULL;
+    FDL_TRY(graph_resolve_tag(__func__, m, path, &place));
+    if (!out)
+        return fdl_null_operand(__func__, "out");
+    fdl_tensor *value = graph_tag_value(place.g, place.tag);
+    if (value && !(*out = fdl_adopt(fdl_keep(value))))
+        return fdl_error_pending();
+    return FDL_OK;
 }

@@ -197,7 +197,7 @@ bool graph_tag_is_internal(const graph *g, int tag)
     return false;
 }
 
-int graph_find_tag(const graph *g, const char *name)
+int graph_tag_named(const graph *g, const char *name)
 {
     int i = name_find(&g->names, name);
     return i >= 0 ? i : -1; /* a group's is below */
@@ -248,8 +248,6 @@ bool fdl_graph_is_internal(fdl_module *m, const char *tag)
             fdl_null_operand(__func__, "tag");
         return false;
     }
-    int i = graph_find_tag(g, tag);
-    if (i < 0)
-        fdl_fail(FDL_E_ARG, "%s: this graph has no tag \"%s\"", __func__, tag);
+    int i = graph_find_tag(__func__, g, tag);
     return i >= 0 && graph_tag_is_internal(g, i);
 }

@@ -457,6 +457,30 @@ static void modes_at_a_path(void **state)
     fdl_module_free(g);
 }
 
+/* ---- values ---------------------------------------------------------------------------------------------- */
+
+static void values_at_a_path(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *g = fdl_flow(labelled("encoder"), fdl_nn_linear(4, 2));
+    fdl_tensor *y = ones();
+    check_ok(fdl_graph_tagged_at(g, "encoder.hidden", &y));
+    assert_null(y);
+    check_some(fdl_forward(g, ones()));
+    check_ok(fdl_graph_tagged_at(g, "encoder.hidden", &y));
+    assert_true(fdl_shape_eq(fdl_shape_of(y), FDL_SHAPE(1, 4)));
+    assert_true(fdl_is(y, fdl_graph_tagged(fdl_graph_child(g, "encoder"), "hidden")));
+    assert_int_equal(fdl_graph_tagged_at(g, "encoder.nope", &y), FDL_E_ARG);
+    assert_null(y);
+    check_error(FDL_E_ARG, "fdl_graph_tagged_at", "\"nope\"");
+    assert_int_equal(fdl_graph_tagged_at(g, "encoder", &y), FDL_E_ARG);
+    check_error(FDL_E_ARG, "fdl_graph_tagged_at", "leads to a subgraph");
+    assert_int_equal(fdl_graph_tagged_at(g, "encoder.hidden", NULL), FDL_E_NULL);
+    check_error(FDL_E_NULL, "fdl_graph_tagged_at");
+    fdl_module_free(g);
+}
+
 /* ---- reports --------------------------------------------------------------------------------------------- */
 
 static void check_has(const char *text, const char *part)
@@ -607,6 +631,7 @@ int main(void)
         cmocka_unit_test(freezing_a_part_of_a_part),
         cmocka_unit_test(nothing_to_freeze_is_not_frozen),
         cmocka_unit_test(modes_at_a_path),
+        cmocka_unit_test(values_at_a_path),
         cmocka_unit_test(the_tree_as_text),
         cmocka_unit_test(parameters_by_child_as_text),
         cmocka_unit_test(a_verbose_flow_tells_its_tree),
