@@ -18,7 +18,18 @@ add_custom_command(OUTPUT ${where_header}
   DEPENDS ${public_headers} cmake/where.awk VERBATIM)
 add_custom_target(flodl_where DEPENDS ${where_header})
 
-add_library(flodl_objects OBJECT ${torch_sources} ${c_sources})
+# What files of topologies can name, generated from the sources and headers (see cmake/kinds.awk).
+set(stock_source ${CMAKE_CURRENT_BINARY_DIR}/stock.c)
+set(kind_sources ${c_sources})
+list(FILTER kind_sources INCLUDE REGEX "/src/(nn|graph)/")
+add_custom_command(OUTPUT ${stock_source}
+  COMMAND awk -f ${CMAKE_CURRENT_SOURCE_DIR}/cmake/kinds.awk ${public_headers} ${kind_sources} > ${stock_source}.new
+  COMMAND ${CMAKE_COMMAND} -E copy_if_different ${stock_source}.new ${stock_source}
+  DEPENDS ${public_headers} ${kind_sources} cmake/kinds.awk VERBATIM)
+
+set_source_files_properties(${stock_source} PROPERTIES INCLUDE_DIRECTORIES ${CMAKE_CURRENT_SOURCE_DIR}/src)
+
+add_library(flodl_objects OBJECT ${torch_sources} ${c_sources} ${stock_source})
 add_dependencies(flodl_objects flodl_where)
 target_compile_definitions(flodl_objects PRIVATE FDL_NO_WHERE)
 target_link_libraries(flodl_objects PUBLIC flodl_base PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB)

@@ -40,6 +40,8 @@
 #include "flodl/graph.h"
 #include "flodl/tree.h"
 #include "flodl/trend.h"
+#include "flodl/kind.h"
+#include "flodl/topology.h"
 #include "flodl/init.h"
 #include "flodl/nn.h"
 #include "flodl/data.h"

@@ -1,6 +1,7 @@
 /* Building a graph step by step: the stream, nodes, edges, and errors with the position of their step. */
 #include "flodl/nn.h"
 #include "graph_private.h"
+#include "stock.h"
 
 #include <stdarg.h>
 
@@ -90,6 +91,7 @@ static fdl_status enter_identity(fdl_flow_builder *b)
     if (!m)
         return fdl_error_pending();
     m->owned = true;
+    fdl_module_describe(m, &entry_kind, NULL);
     FDL_TRY(own(b->g, m));
     return enter(b, m);
 }

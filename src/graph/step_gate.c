@@ -3,6 +3,7 @@
 #include "flodl/linalg.h"
 #include "flodl/reduce.h"
 #include "flodl/shape.h"
+#include "../nn/describe.h"
 #include "graph_private.h"
 
 /* All experts' results have the shape of the first. */
@@ -136,6 +137,20 @@ static const step_type gate_type = {.ops = {.kind = "fdl_flow_gate", .size = siz
                                     .refusal = STEP_REFUSAL("fdl_flow_gate"),
                                     .add = add_gate};
 
+typedef struct gate_args {
+    fdl_module *router;
+    fdl_modules experts;
+} gate_args;
+
+static fdl_module *make_flow_gate(const void *args)
+{
+    const gate_args *a = args;
+    return fdl_flow_gate_of(a->router, a->experts.n, a->experts.at);
+}
+
+KIND(flow_gate, .name = "flow_gate",
+     ARGS(gate_args, FDL_ARG(gate_args, router, MODULE), CHILDREN_ARG(gate_args, experts, "expert")));
+
 fdl_module *fdl_flow_gate_of(fdl_module *router, int n, fdl_module *const *experts)
 {
     fdl_module *step = step_new(&gate_type);
@@ -152,5 +167,5 @@ fdl_module *fdl_flow_gate_of(fdl_module *router, int n, fdl_module *const *exper
         snprintf(name, sizeof name, "expert_%d", i);
         step_child(step, name, experts[i]);
     }
-    return fdl_module_done(step);
+    return DESCRIBED(step, flow_gate, (gate_args){.router = router});
 }

@@ -1,4 +1,5 @@
 /* Counted loops. */
+#include "../nn/describe.h"
 #include "graph_private.h"
 
 typedef struct loop {
@@ -81,6 +82,21 @@ static const step_type loop_type = {.ops = {.kind = "fdl_flow_loop", .size = siz
                                     .refusal = STEP_REFUSAL("fdl_flow_loop"),
                                     .add = add_loop};
 
+typedef struct loop_args {
+    fdl_module *body;
+    fdl_flow_loop_opts o;
+} loop_args;
+
+static fdl_module *make_flow_loop(const void *args)
+{
+    const loop_args *a = args;
+    return fdl_flow_loop_opt(a->body, &a->o);
+}
+
+KIND(flow_loop, .name = "flow_loop",
+     ARGS(loop_args, FDL_ARG(loop_args, body, MODULE), FDL_OPT(loop_args, n, INT64),
+          FDL_OPT(loop_args, keep_state, BOOL)));
+
 fdl_module *fdl_flow_loop_opt(fdl_module *body, const fdl_flow_loop_opts *opts)
 {
     fdl_module *step = step_new(&loop_type);
@@ -90,5 +106,5 @@ fdl_module *fdl_flow_loop_opt(fdl_module *body, const fdl_flow_loop_opts *opts)
         s->keep_state = opts->keep_state;
     }
     step_child(step, "body", body);
-    return fdl_module_done(step);
+    return DESCRIBED(step, flow_loop, (loop_args){body, opts ? *opts : (fdl_flow_loop_opts){0}});
 }

@@ -1,4 +1,5 @@
 /* Nodes that run a module, and the steps that add one beside the stream: also and fork. */
+#include "../nn/describe.h"
 #include "graph_private.h"
 
 fdl_tensor *graph_call(fdl_module *m, const plan_node *p)
@@ -57,6 +58,21 @@ static const step_type also_type = {.ops = {.kind = "fdl_flow_also", .size = siz
                                     .refusal = STEP_REFUSAL("fdl_flow_also"),
                                     .add = add_also};
 
+typedef struct also_args {
+    fdl_module *module;
+    fdl_flow_also_opts o;
+} also_args;
+
+static fdl_module *make_flow_also(const void *args)
+{
+    const also_args *a = args;
+    return fdl_flow_also_opt(a->module, &a->o);
+}
+
+KIND(flow_also, .name = "flow_also",
+     ARGS(also_args, CHILD_ARG(also_args, module, "m"), FDL_OPT(also_args, skip, MODULE),
+          FDL_OPT(also_args, name, TEXT)));
+
 fdl_module *fdl_flow_also_opt(fdl_module *m, const fdl_flow_also_opts *opts)
 {
     static const fdl_flow_also_opts none = {0};
@@ -72,7 +88,7 @@ fdl_module *fdl_flow_also_opt(fdl_module *m, const fdl_flow_also_opts *opts)
         module_release(step);
         return fdl_fail_null(FDL_E_OOM, "fdl_flow_also: no memory for the name");
     }
-    return fdl_module_done(step);
+    return DESCRIBED(step, flow_also, (also_args){m, *opts});
 }
 
 /* ---- fork ---------------------------------------------------------------------------------------------- */
@@ -93,9 +109,20 @@ static fdl_status add_fork(fdl_flow_builder *b, fdl_module *step)
 static const step_type fork_type = {
     .ops = {.kind = "fdl_flow_fork"}, .refusal = STEP_REFUSAL("fdl_flow_fork"), .add = add_fork};
 
+typedef struct fork_args {
+    fdl_module *module;
+} fork_args;
+
+static fdl_module *make_flow_fork(const void *args)
+{
+    return fdl_flow_fork(((const fork_args *)args)->module);
+}
+
+KIND(flow_fork, .name = "flow_fork", ARGS(fork_args, CHILD_ARG(fork_args, module, "m")));
+
 fdl_module *fdl_flow_fork(fdl_module *m)
 {
     fdl_module *step = step_new(&fork_type);
     step_child(step, "m", m);
-    return fdl_module_done(step);
+    return DESCRIBED(step, flow_fork, (fork_args){m});
 }

@@ -1,4 +1,5 @@
 /* What names things: tag, tag_group, input, label; and using, which asks for what was named. */
+#include "../nn/describe.h"
 #include "graph_private.h"
 
 /* ---- steps that are a list of names -------------------------------------------------------------------- */
@@ -16,7 +17,8 @@ static void free_names(void *self)
     free(s->at);
 }
 
-static fdl_module *names_step(const step_type *type, int n, const char *const *at)
+/* kind has one field: fdl_texts, or one text. */
+static fdl_module *names_step(const step_type *type, const fdl_kind *kind, int n, const char *const *at)
 {
     for (int i = 0; i < n; i++)
         if (!at || !at[i]) {
@@ -24,14 +26,18 @@ static fdl_module *names_step(const step_type *type, int n, const char *const *a
             return NULL;
         }
     fdl_module *step = step_new(type);
-    if (!step || n <= 0)
-        return step;
+    if (!step)
+        return NULL;
+    bool list = kind->fields->type == FDL_FIELD_TEXTS;
+    fdl_module_describe(step, kind, list ? (const void *)&(fdl_texts){n > 0 ? n : 0, at} : at);
+    if (n <= 0)
+        return fdl_module_done(step);
     names *s = step->self;
     s->at = calloc((size_t)n, sizeof *s->at);
     for (; s->at && s->n < n && (s->at[s->n] = strdup(at[s->n])); s->n++)
         continue;
     if (s->n == n)
-        return step;
+        return fdl_module_done(step);
     module_release(step);
     return fdl_fail_null(FDL_E_OOM, "%s: no memory for the names", type->ops.kind);
 }
@@ -92,9 +98,17 @@ static fdl_status add_tag(fdl_flow_builder *b, fdl_module *step)
 
 static const step_type tag_type = NAMES_TYPE("fdl_flow_tag", add_tag);
 
+static fdl_module *make_flow_tag(const void *args)
+{
+    return fdl_flow_tag(*(const char *const *)args);
+}
+
+KIND(flow_tag, .name = "flow_tag",
+     ARGS(const char *, {.name = "name", .type = FDL_FIELD_TEXT, .required = true}));
+
 fdl_module *fdl_flow_tag(const char *name)
 {
-    return names_step(&tag_type, 1, &name);
+    return names_step(&tag_type, &kind_flow_tag, 1, &name);
 }
 
 static fdl_status add_group(fdl_flow_builder *b, fdl_module *step)
@@ -128,9 +142,17 @@ static fdl_status add_group(fdl_flow_builder *b, fdl_module *step)
 
 static const step_type group_type = NAMES_TYPE("fdl_flow_tag_group", add_group);
 
+static fdl_module *make_flow_tag_group(const void *args)
+{
+    return fdl_flow_tag_group(*(const char *const *)args);
+}
+
+KIND(flow_tag_group, .name = "flow_tag_group",
+     ARGS(const char *, {.name = "name", .type = FDL_FIELD_TEXT, .required = true}));
+
 fdl_module *fdl_flow_tag_group(const char *name)
 {
-    return names_step(&group_type, 1, &name);
+    return names_step(&group_type, &kind_flow_tag_group, 1, &name);
 }
 
 /* ---- inputs -------------------------------------------------------------------------------------------- */
@@ -167,9 +189,17 @@ static fdl_status add_input(fdl_flow_builder *b, fdl_module *step)
 
 static const step_type input_type = NAMES_TYPE("fdl_flow_input", add_input);
 
+static fdl_module *make_flow_input(const void *args)
+{
+    return fdl_flow_input_of(((const fdl_texts *)args)->n, ((const fdl_texts *)args)->at);
+}
+
+KIND(flow_input, .name = "flow_input",
+     ARGS(fdl_texts, {.name = "names", .type = FDL_FIELD_TEXTS, .required = true}));
+
 fdl_module *fdl_flow_input_of(int n, const char *const *at)
 {
-    return names_step(&input_type, n, at);
+    return names_step(&input_type, &kind_flow_input, n, at);
 }
 
 /* ---- using --------------------------------------------------------------------------------------------- */
@@ -262,9 +292,17 @@ static fdl_status add_using(fdl_flow_builder *b, fdl_module *step)
 
 static const step_type using_type = NAMES_TYPE("fdl_flow_using", add_using);
 
+static fdl_module *make_flow_using(const void *args)
+{
+    return fdl_flow_using_of(((const fdl_texts *)args)->n, ((const fdl_texts *)args)->at);
+}
+
+KIND(flow_using, .name = "flow_using",
+     ARGS(fdl_texts, {.name = "names", .type = FDL_FIELD_TEXTS, .required = true}));
+
 fdl_module *fdl_flow_using_of(int n, const char *const *at)
 {
-    return names_step(&using_type, n, at);
+    return names_step(&using_type, &kind_flow_using, n, at);
 }
 
 /* ---- label --------------------------------------------------------------------------------------------- */
@@ -287,9 +325,17 @@ static const step_type label_type = {
     .before_entry = true,
     .add = add_label};
 
+static fdl_module *make_flow_label(const void *args)
+{
+    return fdl_flow_label(*(const char *const *)args);
+}
+
+KIND(flow_label, .name = "flow_label",
+     ARGS(const char *, {.name = "name", .type = FDL_FIELD_TEXT, .required = true}));
+
 fdl_module *fdl_flow_label(const char *name)
 {
-    return names_step(&label_type, 1, &name);
+    return names_step(&label_type, &kind_flow_label, 1, &name);
 }
 
 /* ---- internal, verbose --------------------------------------------------------------------------------- */
@@ -314,9 +360,17 @@ static const step_type internal_type = {
     .before_entry = true,
     .add = add_internal};
 
+static fdl_module *make_flow_internal(const void *args)
+{
+    return fdl_flow_internal(*(const char *const *)args);
+}
+
+KIND(flow_internal, .name = "flow_internal",
+     ARGS(const char *, {.name = "tag", .type = FDL_FIELD_TEXT, .required = true}));
+
 fdl_module *fdl_flow_internal(const char *tag)
 {
-    return names_step(&internal_type, 1, &tag);
+    return names_step(&internal_type, &kind_flow_internal, 1, &tag);
 }
 
 static fdl_status add_verbose(fdl_flow_builder *b, fdl_module *step)

@@ -1,6 +1,7 @@
 /* Split and merge, and the node that adds: of also and of merge. */
 #include "flodl/arithmetic.h"
 #include "flodl/inplace.h"
+#include "../nn/describe.h"
 #include "graph_private.h"
 
 /* ---- adding -------------------------------------------------------------------------------------------- */
@@ -104,6 +105,18 @@ static fdl_status add_split(fdl_flow_builder *b, fdl_module *step)
 static const step_type split_type = {
     .ops = {.kind = "fdl_flow_split"}, .refusal = STEP_REFUSAL("fdl_flow_split"), .add = add_split};
 
+typedef struct split_args {
+    fdl_modules branches;
+} split_args;
+
+static fdl_module *make_flow_split(const void *args)
+{
+    const split_args *a = args;
+    return fdl_flow_split_of(a->branches.n, a->branches.at);
+}
+
+KIND(flow_split, .name = "flow_split", ARGS(split_args, CHILDREN_ARG(split_args, branches, "branch")));
+
 fdl_module *fdl_flow_split_of(int n, fdl_module *const *branches)
 {
     if (n > 0 && !branches) {
@@ -116,7 +129,7 @@ fdl_module *fdl_flow_split_of(int n, fdl_module *const *branches)
         snprintf(name, sizeof name, "branch_%d", i);
         step_child(step, name, branches[i]);
     }
-    return fdl_module_done(step);
+    return DESCRIBED(step, flow_split, (split_args){{0}});
 }
 
 /* ---- merge --------------------------------------------------------------------------------------------- */
@@ -150,10 +163,24 @@ static const step_type merge_type = {.ops = {.kind = "fdl_flow_merge", .size = s
                                      .refusal = STEP_REFUSAL("fdl_flow_merge"),
                                      .add = add_merge};
 
+static const char *const merge_names[] = {"add", "mean", NULL};
+
+static fdl_module *make_flow_merge(const void *args)
+{
+    return fdl_flow_merge(((const merge *)args)->kind);
+}
+
+KIND(flow_merge, .name = "flow_merge",
+     ARGS(merge, {.name = "by",
+                  .type = FDL_FIELD_ENUM,
+                  .required = true,
+                  .offset = offsetof(merge, kind),
+                  .names = merge_names}));
+
 fdl_module *fdl_flow_merge(fdl_merge_kind kind)
 {
     fdl_module *step = step_new(&merge_type);
     if (step)
         ((merge *)step->self)->kind = kind;
-    return step;
+    return DESCRIBED(step, flow_merge, (merge){kind});
 }

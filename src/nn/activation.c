@@ -2,54 +2,69 @@
 #include "flodl/activation.h"
 
 #include "arguments.h"
+#include "describe.h"
 #include "flodl/nn.h"
 
 /* ---- without options: the operation, nothing else ----------------------------------------------- */
 
-#define PLAIN(name)                                                                   \
-    static fdl_tensor *name##_forward(void *self, fdl_tensor *x)                      \
-    {                                                                                 \
-        (void)self;                                                                   \
-        return fdl_##name(x);                                                         \
-    }                                                                                 \
-    fdl_module *fdl_nn_##name(void)                                                   \
-    {                                                                                 \
-        static const fdl_module_ops ops = {.kind = #name, .forward = name##_forward}; \
-        return fdl_module_done(fdl_module_new(&ops));                                 \
+#define PLAIN_KIND(name_)                                                               \
+    static fdl_tensor *name_##_forward(void *self, fdl_tensor *x)                       \
+    {                                                                                   \
+        (void)self;                                                                     \
+        return fdl_##name_(x);                                                          \
+    }                                                                                   \
+    static fdl_module *make_##name_(const void *args)                                   \
+    {                                                                                   \
+        (void)args;                                                                     \
+        return fdl_nn_##name_();                                                        \
+    }                                                                                   \
+    KIND(name_, .name = #name_);                                                        \
+    fdl_module *fdl_nn_##name_(void)                                                    \
+    {                                                                                   \
+        static const fdl_module_ops ops = {.kind = #name_, .forward = name_##_forward}; \
+        return described(fdl_module_new(&ops), &kind_##name_, NULL);                    \
     }
 
-PLAIN(relu)
-PLAIN(sigmoid)
-PLAIN(tanh)
-PLAIN(silu)
-PLAIN(mish)
-PLAIN(selu)
-PLAIN(hardswish)
-PLAIN(hardsigmoid)
-PLAIN(relu6)
-PLAIN(logsigmoid)
-PLAIN(softsign)
-PLAIN(tanhshrink)
+PLAIN_KIND(relu)
+PLAIN_KIND(sigmoid)
+PLAIN_KIND(tanh)
+PLAIN_KIND(silu)
+PLAIN_KIND(mish)
+PLAIN_KIND(selu)
+PLAIN_KIND(hardswish)
+PLAIN_KIND(hardsigmoid)
+PLAIN_KIND(relu6)
+PLAIN_KIND(logsigmoid)
+PLAIN_KIND(softsign)
+PLAIN_KIND(tanhshrink)
 
 /* ---- with the operation's own options: self is the options, checked once ------------------------ */
 
-#define WITH_OPTIONS(name)                                                                   \
-    static fdl_tensor *name##_forward(void *self, fdl_tensor *x)                             \
-    {                                                                                        \
-        return fdl_##name##_opt(x, self);                                                    \
-    }                                                                                        \
-    fdl_module *fdl_nn_##name##_opt(const fdl_nn_##name##_opts *opts)                        \
-    {                                                                                        \
-        static const fdl_module_ops ops = {                                                  \
-            .kind = #name, .size = sizeof(fdl_nn_##name##_opts), .forward = name##_forward}; \
-        const fdl_nn_##name##_opts o = opts ? *opts : (fdl_nn_##name##_opts){0};             \
-        if (!name##_good(&o))                                                                \
-            return NULL;                                                                     \
-        fdl_module *m = fdl_module_new(&ops);                                                \
-        fdl_nn_##name##_opts *self = fdl_module_self(m);                                     \
-        if (self)                                                                            \
-            *self = o;                                                                       \
-        return fdl_module_done(m);                                                           \
+#define OPTIONS_KIND(name_, ...)                                                                \
+    typedef struct name_##_args {                                                               \
+        fdl_nn_##name_##_opts o;                                                                \
+    } name_##_args;                                                                             \
+    static fdl_tensor *name_##_forward(void *self, fdl_tensor *x)                               \
+    {                                                                                           \
+        return fdl_##name_##_opt(x, self);                                                      \
+    }                                                                                           \
+    static fdl_module *make_##name_(const void *args)                                           \
+    {                                                                                           \
+        return fdl_nn_##name_##_opt(&((const name_##_args *)args)->o);                          \
+    }                                                                                           \
+    KIND(name_, .name = #name_, ARGS(name_##_args, __VA_ARGS__));                               \
+    fdl_module *fdl_nn_##name_##_opt(const fdl_nn_##name_##_opts *opts)                         \
+    {                                                                                           \
+        static const fdl_module_ops ops = {                                                     \
+            .kind = #name_, .size = sizeof(fdl_nn_##name_##_opts), .forward = name_##_forward}; \
+        const fdl_nn_##name_##_opts o = opts ? *opts : (fdl_nn_##name_##_opts){0};              \
+        if (!name_##_good(&o))                                                                  \
+            return NULL;                                                                        \
+        fdl_module *m = fdl_module_new(&ops);                                                   \
+        fdl_nn_##name_##_opts *self = fdl_module_self(m);                                       \
+        if (self)                                                                               \
+            *self = o;                                                                          \
+        return DESCRIBED(m, name_, (name_##_args){o});                                          \
     }
 
 static const double inf = 1.0 / 0.0;
@@ -66,32 +81,37 @@ static bool gelu_good(const fdl_nn_gelu_opts *o)
 {
     return arg_within("gelu", "approximate", o->approximate, FDL_GELU_NONE, FDL_GELU_TANH);
 }
-WITH_OPTIONS(gelu)
+static const char *const gelu_names[] = {"none", "tanh", NULL};
+OPTIONS_KIND(gelu, {.name = "approximate",
+                    .type = FDL_FIELD_ENUM,
+                    .offset = offsetof(gelu_args, o.approximate),
+                    .names = gelu_names})
 
 static bool leaky_relu_good(const fdl_nn_leaky_relu_opts *o)
 {
     return arg_within("leaky_relu", "negative_slope", o->negative_slope, -inf, inf);
 }
-WITH_OPTIONS(leaky_relu)
+OPTIONS_KIND(leaky_relu, FDL_OPT(leaky_relu_args, negative_slope, OPT_DOUBLE))
 
 static bool elu_good(const fdl_nn_elu_opts *o)
 {
     return arg_within("elu", "alpha", o->alpha, -inf, inf);
 }
-WITH_OPTIONS(elu)
+OPTIONS_KIND(elu, FDL_OPT(elu_args, alpha, OPT_DOUBLE))
 
 static bool celu_good(const fdl_nn_celu_opts *o)
 {
     return not_zero("celu", "alpha", fdl_opt_double(o->alpha, 1));
 }
-WITH_OPTIONS(celu)
+OPTIONS_KIND(celu, FDL_OPT(celu_args, alpha, OPT_DOUBLE))
 
 static bool softplus_good(const fdl_nn_softplus_opts *o)
 {
     return not_zero("softplus", "beta", fdl_opt_double(o->beta, 1)) &&
            arg_within("softplus", "threshold", o->threshold, -inf, inf);
 }
-WITH_OPTIONS(softplus)
+OPTIONS_KIND(softplus, FDL_OPT(softplus_args, beta, OPT_DOUBLE),
+             FDL_OPT(softplus_args, threshold, OPT_DOUBLE))
 
 static bool hardtanh_good(const fdl_nn_hardtanh_opts *o)
 {
@@ -101,19 +121,19 @@ static bool hardtanh_good(const fdl_nn_hardtanh_opts *o)
     fdl_fail(FDL_E_ARG, "fdl_nn_hardtanh: min is %g, must be below max, %g", min, max);
     return false;
 }
-WITH_OPTIONS(hardtanh)
+OPTIONS_KIND(hardtanh, FDL_OPT(hardtanh_args, min, OPT_DOUBLE), FDL_OPT(hardtanh_args, max, OPT_DOUBLE))
 
 static bool softshrink_good(const fdl_nn_softshrink_opts *o)
 {
     return arg_within("softshrink", "lambda", o->lambda, 0, inf);
 }
-WITH_OPTIONS(softshrink)
+OPTIONS_KIND(softshrink, FDL_OPT(softshrink_args, lambda, OPT_DOUBLE))
 
 static bool hardshrink_good(const fdl_nn_hardshrink_opts *o)
 {
     return arg_within("hardshrink", "lambda", o->lambda, 0, inf);
 }
-WITH_OPTIONS(hardshrink)
+OPTIONS_KIND(hardshrink, FDL_OPT(hardshrink_args, lambda, OPT_DOUBLE))
 
 /* ---- threshold ---------------------------------------------------------------------------------- */
 
@@ -127,6 +147,15 @@ static fdl_tensor *threshold_forward(void *self, fdl_tensor *x)
     return fdl_threshold(x, m->at, m->value);
 }
 
+static fdl_module *make_threshold(const void *args)
+{
+    const threshold *a = args;
+    return fdl_nn_threshold(a->at, a->value);
+}
+
+KIND(threshold, .name = "threshold",
+     ARGS(threshold, FDL_ARG(threshold, at, DOUBLE), FDL_ARG(threshold, value, DOUBLE)));
+
 fdl_module *fdl_nn_threshold(double at, double value)
 {
     static const fdl_module_ops ops = {
@@ -137,7 +166,7 @@ fdl_module *fdl_nn_threshold(double at, double value)
     threshold *self = fdl_module_self(m);
     if (self)
         *self = (threshold){at, value};
-    return fdl_module_done(m);
+    return DESCRIBED(m, threshold, (threshold){at, value});
 }
 
 /* ---- rrelu -------------------------------------------------------------------------------------- */
@@ -147,6 +176,18 @@ static fdl_tensor *rrelu_forward(void *self, fdl_tensor *x)
     fdl_nn_rrelu_opts *m = self;
     return fdl_rrelu(x, .lower = m->lower, .upper = m->upper, .training = fdl_is_training(fdl_module_of(m)));
 }
+
+typedef struct rrelu_args {
+    fdl_nn_rrelu_opts o;
+} rrelu_args;
+
+static fdl_module *make_rrelu(const void *args)
+{
+    return fdl_nn_rrelu_opt(&((const rrelu_args *)args)->o);
+}
+
+KIND(rrelu, .name = "rrelu",
+     ARGS(rrelu_args, FDL_OPT(rrelu_args, lower, OPT_DOUBLE), FDL_OPT(rrelu_args, upper, OPT_DOUBLE)));
 
 fdl_module *fdl_nn_rrelu_opt(const fdl_nn_rrelu_opts *opts)
 {
@@ -161,7 +202,7 @@ fdl_module *fdl_nn_rrelu_opt(const fdl_nn_rrelu_opts *opts)
     fdl_nn_rrelu_opts *self = fdl_module_self(m);
     if (self)
         *self = o;
-    return fdl_module_done(m);
+    return DESCRIBED(m, rrelu, (rrelu_args){o});
 }
 
 /* ---- prelu -------------------------------------------------------------------------------------- */
@@ -175,6 +216,21 @@ static fdl_tensor *prelu_forward(void *self, fdl_tensor *x)
     prelu *m = self;
     return fdl_prelu(x, m->weight);
 }
+
+typedef struct prelu_args {
+    int64_t n;
+    fdl_nn_prelu_opts o;
+} prelu_args;
+
+static fdl_module *make_prelu(const void *args)
+{
+    const prelu_args *a = args;
+    return fdl_nn_prelu_opt(a->n, &a->o);
+}
+
+KIND(prelu, .name = "prelu",
+     ARGS(prelu_args, FDL_ARG(prelu_args, n, INT64), FDL_OPT(prelu_args, init, OPT_DOUBLE),
+          FDL_OPT(prelu_args, dtype, DTYPE)));
 
 fdl_module *fdl_nn_prelu_opt(int64_t n, const fdl_nn_prelu_opts *opts)
 {
@@ -190,7 +246,7 @@ fdl_module *fdl_nn_prelu_opt(int64_t n, const fdl_nn_prelu_opts *opts)
     fdl_tensor *init =
         fdl_full(FDL_SHAPE(n), fdl_opt_double(o.init, 0.25), .dtype = o.dtype, .device = o.device);
     self->weight = fdl_module_param(m, "weight", init);
-    return fdl_module_done(m);
+    return DESCRIBED(m, prelu, (prelu_args){n, o});
 }
 
 /* ---- along a dim -------------------------------------------------------------------------------- */
@@ -199,28 +255,34 @@ typedef struct along {
     int dim;
 } along;
 
-#define ALONG_DIM(name)                                                                                      \
-    static fdl_tensor *name##_forward(void *self, fdl_tensor *x)                                             \
-    {                                                                                                        \
-        along *m = self;                                                                                     \
-        return fdl_##name(x, m->dim);                                                                        \
-    }                                                                                                        \
-    fdl_module *fdl_nn_##name(int dim)                                                                       \
-    {                                                                                                        \
-        static const fdl_module_ops ops = {.kind = #name, .size = sizeof(along), .forward = name##_forward}; \
-        if (!arg_within(#name, "dim", dim, -FDL_MAX_DIMS, FDL_MAX_DIMS - 1))                                 \
-            return NULL;                                                                                     \
-        fdl_module *m = fdl_module_new(&ops);                                                                \
-        along *self = fdl_module_self(m);                                                                    \
-        if (self)                                                                                            \
-            self->dim = dim;                                                                                 \
-        return fdl_module_done(m);                                                                           \
+#define ALONG_DIM_KIND(name_)                                                   \
+    static fdl_tensor *name_##_forward(void *self, fdl_tensor *x)               \
+    {                                                                           \
+        along *m = self;                                                        \
+        return fdl_##name_(x, m->dim);                                          \
+    }                                                                           \
+    static fdl_module *make_##name_(const void *args)                           \
+    {                                                                           \
+        return fdl_nn_##name_(((const along *)args)->dim);                      \
+    }                                                                           \
+    KIND(name_, .name = #name_, ARGS(along, FDL_ARG(along, dim, INT)));         \
+    fdl_module *fdl_nn_##name_(int dim)                                         \
+    {                                                                           \
+        static const fdl_module_ops ops = {                                     \
+            .kind = #name_, .size = sizeof(along), .forward = name_##_forward}; \
+        if (!arg_within(#name_, "dim", dim, -FDL_MAX_DIMS, FDL_MAX_DIMS - 1))   \
+            return NULL;                                                        \
+        fdl_module *m = fdl_module_new(&ops);                                   \
+        along *self = fdl_module_self(m);                                       \
+        if (self)                                                               \
+            self->dim = dim;                                                    \
+        return DESCRIBED(m, name_, (along){dim});                               \
     }
 
-ALONG_DIM(softmax)
-ALONG_DIM(log_softmax)
-ALONG_DIM(softmin)
-ALONG_DIM(glu)
+ALONG_DIM_KIND(softmax)
+ALONG_DIM_KIND(log_softmax)
+ALONG_DIM_KIND(softmin)
+ALONG_DIM_KIND(glu)
 
 static fdl_tensor *softmax2d_forward(void *self, fdl_tensor *x)
 {
@@ -233,8 +295,16 @@ static fdl_tensor *softmax2d_forward(void *self, fdl_tensor *x)
                          fdl_describe(x, text, sizeof text));
 }
 
+static fdl_module *make_softmax2d(const void *args)
+{
+    (void)args;
+    return fdl_nn_softmax2d();
+}
+
+KIND(softmax2d, .name = "softmax2d");
+
 fdl_module *fdl_nn_softmax2d(void)
 {
     static const fdl_module_ops ops = {.kind = "softmax2d", .forward = softmax2d_forward};
-    return fdl_module_done(fdl_module_new(&ops));
+    return described(fdl_module_new(&ops), &kind_softmax2d, NULL);
 }

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "arguments.h"
+#include "describe.h"
 #include "flodl/arithmetic.h"
 #include "flodl/compare.h"
 #include "flodl/dropout.h"
@@ -365,6 +366,41 @@ static const fdl_module_ops attention_ops = {.kind = "multihead_attention",
                                              .forward = attention_forward,
                                              .forward_named = attention_forward_named};
 
+typedef struct multihead_attention_args {
+    int64_t dim, heads;
+    fdl_nn_multihead_attention_opts o;
+} multihead_attention_args;
+
+/* Tokens of a sequence [L, N, ..], or [N, L, ..], or [L, ..] without a batch. */
+static double tokens(fdl_shape s, bool batch_first)
+{
+    return s.ndim == 3 ? (double)s.d[batch_first ? 1 : 0] : (double)s.d[0];
+}
+
+/* The four maps, the scores and the weighted values. */
+static double attention_work(const fdl_call *c)
+{
+    const multihead_attention_args *a = c->args;
+    fdl_shape key = c->inputs > 1 ? c->input[1] : c->x, value = c->inputs > 2 ? c->input[2] : key;
+    double dim = (double)a->dim, queries = (double)fdl_shape_numel(c->x) / dim;
+    double keys = tokens(key, a->o.batch_first) + a->o.add_bias_kv + a->o.add_zero_attn;
+    return dim * (queries * dim + (double)fdl_shape_numel(key) + (double)fdl_shape_numel(value) +
+                  queries * dim + 2 * queries * keys);
+}
+
+static fdl_module *make_multihead_attention(const void *args)
+{
+    const multihead_attention_args *a = args;
+    return fdl_nn_multihead_attention_opt(a->dim, a->heads, &a->o);
+}
+
+#define OPTION(name, type) FDL_OPT(multihead_attention_args, name, type)
+KIND(multihead_attention, .name = "multihead_attention", .work = attention_work,
+     ARGS(multihead_attention_args, FDL_ARG(multihead_attention_args, dim, INT64),
+          FDL_ARG(multihead_attention_args, heads, INT64), OPTION(dropout, OPT_DOUBLE), OPTION(no_bias, BOOL),
+          OPTION(kdim, INT64), OPTION(vdim, INT64), OPTION(add_bias_kv, BOOL), OPTION(add_zero_attn, BOOL),
+          OPTION(batch_first, BOOL), OPTION(causal, BOOL), OPTION(dtype, DTYPE)));
+
 fdl_module *fdl_nn_multihead_attention_opt(int64_t dim, int64_t heads,
                                            const fdl_nn_multihead_attention_opts *opts)
 {
@@ -389,7 +425,7 @@ fdl_module *fdl_nn_multihead_attention_opt(int64_t dim, int64_t heads,
                         .zero_attn = o.add_zero_attn,
                         .dropout = fdl_opt_double(o.dropout, 0)};
     add_params(m, self, &o);
-    return fdl_module_done(m);
+    return DESCRIBED(m, multihead_attention, (multihead_attention_args){dim, heads, o});
 }
 
 fdl_tensor *fdl_nn_mha_forward_opt(fdl_module *m, fdl_tensor *q, fdl_tensor *k, fdl_tensor *v,

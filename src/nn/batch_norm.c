@@ -1,5 +1,6 @@
 /* Batch normalisation, with running statistics for evaluation. */
 #include "arguments.h"
+#include "describe.h"
 #include "flodl/arithmetic.h"
 #include "flodl/inplace.h"
 #include "flodl/nn.h"
@@ -66,8 +67,13 @@ static fdl_tensor *batch_norm_forward(void *self, fdl_tensor *x)
                           .eps = m->eps);
 }
 
-static fdl_module *new_batch_norm(const fdl_module_ops *ops, const char *name, int64_t n, int least, int most,
-                                  const fdl_nn_batch_norm_opts *opts)
+typedef struct batch_norm_args {
+    int64_t n;
+    fdl_nn_batch_norm_opts o;
+} batch_norm_args;
+
+static fdl_module *new_batch_norm(const fdl_module_ops *ops, const fdl_kind *kind, const char *name,
+                                  int64_t n, int least, int most, const fdl_nn_batch_norm_opts *opts)
 {
     const fdl_nn_batch_norm_opts o = opts ? *opts : (fdl_nn_batch_norm_opts){0};
     if (!arg_at_least(name, "n", n, 1) || !arg_within(name, "momentum", o.momentum, 0, 1) ||
@@ -100,18 +106,28 @@ static fdl_module *new_batch_norm(const fdl_module_ops *ops, const char *name, i
         self->batches = fdl_module_buffer(m, "num_batches_tracked",
                                           fdl_zeros(FDL_SCALAR, .dtype = FDL_INT64, .device = o.device));
     }
-    return fdl_module_done(m);
+    return described(m, kind, &(batch_norm_args){n, o});
 }
 
-#define BATCH_NORM(name, kind_, least, most)                                           \
-    fdl_module *fdl_nn_##name##_opt(int64_t n, const fdl_nn_batch_norm_opts *opts)     \
-    {                                                                                  \
-        static const fdl_module_ops ops = {                                            \
-            .kind = kind_, .size = sizeof(batch_norm), .forward = batch_norm_forward}; \
-        return new_batch_norm(&ops, #name, n, least, most, opts);                      \
+#define BATCH_NORM_KIND(id, text, least, most)                                                           \
+    static fdl_module *make_##id(const void *args)                                                       \
+    {                                                                                                    \
+        const batch_norm_args *a = args;                                                                 \
+        return fdl_nn_##id##_opt(a->n, &a->o);                                                           \
+    }                                                                                                    \
+    KIND(id, .name = text,                                                                               \
+         ARGS(batch_norm_args, FDL_ARG(batch_norm_args, n, INT64),                                       \
+              FDL_OPT(batch_norm_args, eps, OPT_DOUBLE), FDL_OPT(batch_norm_args, momentum, OPT_DOUBLE), \
+              FDL_OPT(batch_norm_args, cumulative, BOOL), FDL_OPT(batch_norm_args, no_affine, BOOL),     \
+              FDL_OPT(batch_norm_args, no_stats, BOOL), FDL_OPT(batch_norm_args, dtype, DTYPE)));        \
+    fdl_module *fdl_nn_##id##_opt(int64_t n, const fdl_nn_batch_norm_opts *opts)                         \
+    {                                                                                                    \
+        static const fdl_module_ops ops = {                                                              \
+            .kind = text, .size = sizeof(batch_norm), .forward = batch_norm_forward};                    \
+        return new_batch_norm(&ops, &kind_##id, #id, n, least, most, opts);                              \
     }
 
-BATCH_NORM(batch_norm, "batchnorm", 2, FDL_MAX_DIMS)
-BATCH_NORM(batch_norm1d, "batch_norm1d", 2, 3)
-BATCH_NORM(batch_norm2d, "batchnorm2d", 4, 4)
-BATCH_NORM(batch_norm3d, "batch_norm3d", 5, 5)
+BATCH_NORM_KIND(batch_norm, "batchnorm", 2, FDL_MAX_DIMS)
+BATCH_NORM_KIND(batch_norm1d, "batch_norm1d", 2, 3)
+BATCH_NORM_KIND(batch_norm2d, "batchnorm2d", 4, 4)
+BATCH_NORM_KIND(batch_norm3d, "batch_norm3d", 5, 5)

@@ -1,5 +1,6 @@
 /* Recurrent cells: one step of a gru or an lstm. */
 #include "arguments.h"
+#include "describe.h"
 #include "flodl/nn.h"
 #include "flodl/recurrent.h"
 #include "flodl/shape.h"
@@ -9,8 +10,34 @@ typedef struct cell {
     fdl_tensor *w_ih, *w_hh, *b_ih, *b_hh;
 } cell;
 
-static fdl_module *new_cell(const fdl_module_ops *ops, const char *name, int gates, int64_t in, int64_t hid,
-                            const fdl_nn_cell_opts *opts)
+typedef struct cell_args {
+    int64_t in, hid;
+    fdl_nn_cell_opts o;
+} cell_args;
+
+/* A row is multiplied with both weights. */
+static double cell_work(const fdl_call *c)
+{
+    const cell_args *a = c->args;
+    fdl_shape w = fdl_shape_of(fdl_param_tensor(fdl_module_own_param(c->module, "weight_ih")));
+    return (double)fdl_shape_numel(c->x) / (double)a->in * (double)w.d[0] * (double)(a->in + a->hid);
+}
+
+#define CELL_KIND(id, name_)                                                            \
+    static fdl_module *make_##id(const void *args)                                      \
+    {                                                                                   \
+        const cell_args *a = args;                                                      \
+        return fdl_nn_##id##_opt(a->in, a->hid, &a->o);                                 \
+    }                                                                                   \
+    KIND(id, .name = name_, .work = cell_work,                                          \
+         ARGS(cell_args, FDL_ARG(cell_args, in, INT64), FDL_ARG(cell_args, hid, INT64), \
+              FDL_OPT(cell_args, no_bias, BOOL), FDL_OPT(cell_args, dtype, DTYPE)))
+
+CELL_KIND(gru_cell, "grucell");
+CELL_KIND(lstm_cell, "lstmcell");
+
+static fdl_module *new_cell(const fdl_module_ops *ops, const fdl_kind *kind, const char *name, int gates,
+                            int64_t in, int64_t hid, const fdl_nn_cell_opts *opts)
 {
     const fdl_nn_cell_opts o = opts ? *opts : (fdl_nn_cell_opts){0};
     if (!arg_at_least(name, "in", in, 1) || !arg_at_least(name, "hid", hid, 1))
@@ -28,7 +55,7 @@ static fdl_module *new_cell(const fdl_module_ops *ops, const char *name, int gat
         self->b_ih = fdl_module_param(m, "bias_ih", new_uniform(FDL_SHAPE(rows), hid, o.dtype, o.device));
         self->b_hh = fdl_module_param(m, "bias_hh", new_uniform(FDL_SHAPE(rows), hid, o.dtype, o.device));
     }
-    return fdl_module_done(m);
+    return described(m, kind, &(cell_args){in, hid, o});
 }
 
 /* Zeros for `size` state columns beside x [N, in], or [in]. */
@@ -90,7 +117,7 @@ static const fdl_module_ops gru_cell_ops = {.kind = "grucell",
 
 fdl_module *fdl_nn_gru_cell_opt(int64_t in, int64_t hid, const fdl_nn_gru_cell_opts *opts)
 {
-    return new_cell(&gru_cell_ops, "gru_cell", 3, in, hid, opts);
+    return new_cell(&gru_cell_ops, &kind_gru_cell, "gru_cell", 3, in, hid, opts);
 }
 
 fdl_tensor *fdl_nn_gru_cell_forward_opt(fdl_module *m, fdl_tensor *x,
@@ -151,7 +178,7 @@ static const fdl_module_ops lstm_cell_ops = {.kind = "lstmcell",
 
 fdl_module *fdl_nn_lstm_cell_opt(int64_t in, int64_t hid, const fdl_nn_lstm_cell_opts *opts)
 {
-    return new_cell(&lstm_cell_ops, "lstm_cell", 4, in, hid, opts);
+    return new_cell(&lstm_cell_ops, &kind_lstm_cell, "lstm_cell", 4, in, hid, opts);
 }
 
 fdl_tensor *fdl_nn_lstm_cell_forward(fdl_module *m, fdl_tensor *x, fdl_tensor *h, fdl_tensor *c,

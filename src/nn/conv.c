@@ -2,6 +2,7 @@
 #include "flodl/conv.h"
 
 #include "arguments.h"
+#include "describe.h"
 #include "flodl/nn.h"
 #include "flodl/shape.h"
 
@@ -23,6 +24,20 @@ static void register_weights(fdl_module *m, fdl_shape shape, int64_t out, bool n
     if (!no_bias)
         *bias = fdl_module_param(
             m, "bias", new_uniform(FDL_SHAPE(out), fdl_shape_numel(shape) / shape.d[0], dtype, device));
+}
+
+/* Multiply-adds: each output element is a sum over the kernel and the input channels of its group. */
+static double conv_work(const fdl_call *c)
+{
+    fdl_shape w = fdl_shape_of(fdl_param_tensor(fdl_module_own_param(c->module, "weight")));
+    return (double)fdl_shape_numel(c->y) * (double)fdl_shape_numel(w) / (double)w.d[0];
+}
+
+/* Of a transposed one each input element is spread over the kernel and the output channels of its group. */
+static double conv_transpose_work(const fdl_call *c)
+{
+    fdl_shape w = fdl_shape_of(fdl_param_tensor(fdl_module_own_param(c->module, "weight")));
+    return (double)fdl_shape_numel(c->x) * (double)fdl_shape_numel(w) / (double)w.d[0];
 }
 
 /* ---- conv1d, conv2d, conv3d --------------------------------------------------------------------- */
@@ -77,6 +92,37 @@ static void pad_beforehand(conv *m, const fdl_shape *kernel, int n)
     m->o.same = false;
 }
 
+typedef struct conv_args {
+    int64_t in, out, k;
+    fdl_nn_conv_opts o;
+} conv_args;
+
+static const char *const pad_names[] = {"zeros", "reflect", "replicate", "circular", NULL};
+
+#define CONV_KIND(id)                                                                      \
+    static fdl_module *make_##id(const void *args)                                         \
+    {                                                                                      \
+        const conv_args *a = args;                                                         \
+        return fdl_nn_##id##_opt(a->in, a->out, a->k, &a->o);                              \
+    }                                                                                      \
+    KIND(id, .name = #id, .work = conv_work,                                               \
+         ARGS(conv_args, FDL_ARG(conv_args, in, INT64), FDL_ARG(conv_args, out, INT64),    \
+              FDL_ARG(conv_args, k, INT64), FDL_OPT(conv_args, kernel_dims, SHAPE),        \
+              FDL_OPT(conv_args, stride, INT64), FDL_OPT(conv_args, stride_dims, SHAPE),   \
+              FDL_OPT(conv_args, padding, INT64), FDL_OPT(conv_args, padding_dims, SHAPE), \
+              FDL_OPT(conv_args, same, BOOL), FDL_OPT(conv_args, dilation, INT64),         \
+              FDL_OPT(conv_args, dilation_dims, SHAPE), FDL_OPT(conv_args, groups, INT64), \
+              {.name = "padding_mode",                                                     \
+               .type = FDL_FIELD_ENUM,                                                     \
+               .offset = offsetof(conv_args, o.padding_mode),                              \
+               .names = pad_names},                                                        \
+              FDL_OPT(conv_args, no_bias, BOOL), FDL_OPT(conv_args, dtype, DTYPE)))
+
+CONV_KIND(conv1d);
+CONV_KIND(conv2d);
+CONV_KIND(conv3d);
+static const fdl_kind *const conv_kinds[] = {&kind_conv1d, &kind_conv2d, &kind_conv3d};
+
 static fdl_module *new_conv(int n, int64_t in, int64_t out, int64_t k, const fdl_nn_conv_opts *opts)
 {
     const fdl_nn_conv_opts o = opts ? *opts : (fdl_nn_conv_opts){0};
@@ -113,7 +159,7 @@ static fdl_module *new_conv(int n, int64_t in, int64_t out, int64_t k, const fdl
         pad_beforehand(self, &kernel, n);
     register_weights(m, weight_shape(out, in / groups, &kernel), out, o.no_bias, o.dtype, o.device,
                      &self->weight, &self->o.bias);
-    return fdl_module_done(m);
+    return described(m, conv_kinds[n - 1], &(conv_args){in, out, k, o});
 }
 
 fdl_module *fdl_nn_conv1d_opt(int64_t in, int64_t out, int64_t k, const fdl_nn_conv_opts *opts)
@@ -162,6 +208,37 @@ static const fdl_module_ops conv_transpose_ops[] = {
     {.kind = "conv_transpose3d", .size = sizeof(conv_transpose), .forward = conv_transpose3d_forward},
 };
 
+typedef struct conv_transpose_args {
+    int64_t in, out, k;
+    fdl_nn_conv_transpose_opts o;
+} conv_transpose_args;
+
+#define CONV_TRANSPOSE_KIND(id, name_)                                                                       \
+    static fdl_module *make_##id(const void *args)                                                           \
+    {                                                                                                        \
+        const conv_transpose_args *a = args;                                                                 \
+        return fdl_nn_##id##_opt(a->in, a->out, a->k, &a->o);                                                \
+    }                                                                                                        \
+    KIND(id, .name = name_, .work = conv_transpose_work,                                                     \
+         ARGS(conv_transpose_args, FDL_ARG(conv_transpose_args, in, INT64),                                  \
+              FDL_ARG(conv_transpose_args, out, INT64), FDL_ARG(conv_transpose_args, k, INT64),              \
+              FDL_OPT(conv_transpose_args, kernel_dims, SHAPE), FDL_OPT(conv_transpose_args, stride, INT64), \
+              FDL_OPT(conv_transpose_args, stride_dims, SHAPE),                                              \
+              FDL_OPT(conv_transpose_args, padding, INT64),                                                  \
+              FDL_OPT(conv_transpose_args, padding_dims, SHAPE),                                             \
+              FDL_OPT(conv_transpose_args, output_padding, INT64),                                           \
+              FDL_OPT(conv_transpose_args, output_padding_dims, SHAPE),                                      \
+              FDL_OPT(conv_transpose_args, dilation, INT64),                                                 \
+              FDL_OPT(conv_transpose_args, dilation_dims, SHAPE),                                            \
+              FDL_OPT(conv_transpose_args, groups, INT64), FDL_OPT(conv_transpose_args, no_bias, BOOL),      \
+              FDL_OPT(conv_transpose_args, dtype, DTYPE)))
+
+CONV_TRANSPOSE_KIND(conv_transpose1d, "conv_t1d");
+CONV_TRANSPOSE_KIND(conv_transpose2d, "conv_t2d");
+CONV_TRANSPOSE_KIND(conv_transpose3d, "conv_transpose3d");
+static const fdl_kind *const conv_transpose_kinds[] = {&kind_conv_transpose1d, &kind_conv_transpose2d,
+                                                       &kind_conv_transpose3d};
+
 static fdl_module *new_conv_transpose(int n, int64_t in, int64_t out, int64_t k,
                                       const fdl_nn_conv_transpose_opts *opts)
 {
@@ -197,7 +274,7 @@ static fdl_module *new_conv_transpose(int n, int64_t in, int64_t out, int64_t k,
                                         .dilation_dims = dilation};
     register_weights(m, weight_shape(in, out / groups, &kernel), out, o.no_bias, o.dtype, o.device,
                      &self->weight, &self->o.bias);
-    return fdl_module_done(m);
+    return described(m, conv_transpose_kinds[n - 1], &(conv_transpose_args){in, out, k, o});
 }
 
 fdl_module *fdl_nn_conv_transpose1d_opt(int64_t in, int64_t out, int64_t k,

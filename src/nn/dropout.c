@@ -2,6 +2,7 @@
 #include "flodl/nn.h"
 
 #include "arguments.h"
+#include "describe.h"
 #include "flodl/dropout.h"
 
 typedef struct dropout {
@@ -9,7 +10,18 @@ typedef struct dropout {
     int spatial; /* dims behind the channels, with or without a batch in front; 0: any shape */
 } dropout;
 
-static fdl_module *new_dropout(const fdl_module_ops *ops, double p, int spatial)
+typedef struct dropout_args {
+    double p;
+} dropout_args;
+
+#define DROPOUT_KIND(id)                                     \
+    static fdl_module *make_##id(const void *args)           \
+    {                                                        \
+        return fdl_nn_##id(((const dropout_args *)args)->p); \
+    }                                                        \
+    KIND(id, .name = #id, ARGS(dropout_args, FDL_ARG(dropout_args, p, DOUBLE)))
+
+static fdl_module *new_dropout(const fdl_module_ops *ops, const fdl_kind *kind, double p, int spatial)
 {
     if (!arg_within(ops->kind, "p", p, 0, 1))
         return NULL;
@@ -17,7 +29,7 @@ static fdl_module *new_dropout(const fdl_module_ops *ops, double p, int spatial)
     dropout *self = fdl_module_self(m);
     if (self)
         *self = (dropout){p, spatial};
-    return fdl_module_done(m);
+    return described(m, kind, &(dropout_args){p});
 }
 
 /* ---- elements ----------------------------------------------------------------------------------- */
@@ -28,11 +40,13 @@ static fdl_tensor *dropout_forward(void *self, fdl_tensor *x)
     return fdl_is_training(fdl_module_of(m)) ? fdl_dropout(x, m->p, .training = true) : x;
 }
 
+DROPOUT_KIND(dropout);
+
 fdl_module *fdl_nn_dropout(double p)
 {
     static const fdl_module_ops ops = {
         .kind = "dropout", .size = sizeof(dropout), .forward = dropout_forward};
-    return new_dropout(&ops, p, 0);
+    return new_dropout(&ops, &kind_dropout, p, 0);
 }
 
 static fdl_tensor *alpha_dropout_forward(void *self, fdl_tensor *x)
@@ -41,11 +55,13 @@ static fdl_tensor *alpha_dropout_forward(void *self, fdl_tensor *x)
     return fdl_is_training(fdl_module_of(m)) ? fdl_alpha_dropout(x, m->p, .training = true) : x;
 }
 
+DROPOUT_KIND(alpha_dropout);
+
 fdl_module *fdl_nn_alpha_dropout(double p)
 {
     static const fdl_module_ops ops = {
         .kind = "alpha_dropout", .size = sizeof(dropout), .forward = alpha_dropout_forward};
-    return new_dropout(&ops, p, 0);
+    return new_dropout(&ops, &kind_alpha_dropout, p, 0);
 }
 
 static fdl_tensor *feature_alpha_dropout_forward(void *self, fdl_tensor *x)
@@ -54,11 +70,13 @@ static fdl_tensor *feature_alpha_dropout_forward(void *self, fdl_tensor *x)
     return fdl_is_training(fdl_module_of(m)) ? fdl_feature_alpha_dropout(x, m->p, .training = true) : x;
 }
 
+DROPOUT_KIND(feature_alpha_dropout);
+
 fdl_module *fdl_nn_feature_alpha_dropout(double p)
 {
     static const fdl_module_ops ops = {
         .kind = "feature_alpha_dropout", .size = sizeof(dropout), .forward = feature_alpha_dropout_forward};
-    return new_dropout(&ops, p, 0);
+    return new_dropout(&ops, &kind_feature_alpha_dropout, p, 0);
 }
 
 /* ---- channels ----------------------------------------------------------------------------------- */
@@ -80,23 +98,29 @@ static fdl_tensor *channels_forward(void *self, fdl_tensor *x)
     return fdl_squeeze(fdl_feature_dropout(fdl_unsqueeze(x, 0), m->p, .training = true), 0);
 }
 
+DROPOUT_KIND(dropout1d);
+
 fdl_module *fdl_nn_dropout1d(double p)
 {
     static const fdl_module_ops ops = {
         .kind = "dropout1d", .size = sizeof(dropout), .forward = channels_forward};
-    return new_dropout(&ops, p, 1);
+    return new_dropout(&ops, &kind_dropout1d, p, 1);
 }
+
+DROPOUT_KIND(dropout2d);
 
 fdl_module *fdl_nn_dropout2d(double p)
 {
     static const fdl_module_ops ops = {
         .kind = "dropout2d", .size = sizeof(dropout), .forward = channels_forward};
-    return new_dropout(&ops, p, 2);
+    return new_dropout(&ops, &kind_dropout2d, p, 2);
 }
+
+DROPOUT_KIND(dropout3d);
 
 fdl_module *fdl_nn_dropout3d(double p)
 {
     static const fdl_module_ops ops = {
         .kind = "dropout3d", .size = sizeof(dropout), .forward = channels_forward};
-    return new_dropout(&ops, p, 3);
+    return new_dropout(&ops, &kind_dropout3d, p, 3);
 }

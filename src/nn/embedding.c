@@ -2,6 +2,7 @@
 #include "flodl/embedding.h"
 
 #include "arguments.h"
+#include "describe.h"
 #include "flodl/arithmetic.h"
 #include "flodl/inplace.h"
 #include "flodl/index.h"
@@ -32,6 +33,23 @@ static fdl_tensor *new_table(int64_t num, int64_t dim, const fdl_nn_embedding_op
     return t;
 }
 
+typedef struct embedding_args {
+    int64_t num, dim;
+    fdl_nn_embedding_opts o;
+} embedding_args;
+
+static fdl_module *make_embedding(const void *args)
+{
+    const embedding_args *a = args;
+    return fdl_nn_embedding_opt(a->num, a->dim, &a->o);
+}
+
+KIND(embedding, .name = "embedding",
+     ARGS(embedding_args, FDL_ARG(embedding_args, num, INT64), FDL_ARG(embedding_args, dim, INT64),
+          FDL_OPT(embedding_args, padding_idx, OPT_INT), FDL_OPT(embedding_args, max_norm, OPT_DOUBLE),
+          FDL_OPT(embedding_args, norm_type, OPT_DOUBLE), FDL_OPT(embedding_args, scale_grad_by_freq, BOOL),
+          FDL_OPT(embedding_args, sparse, BOOL), FDL_OPT(embedding_args, dtype, DTYPE)));
+
 fdl_module *fdl_nn_embedding_opt(int64_t num, int64_t dim, const fdl_nn_embedding_opts *opts)
 {
     static const fdl_module_ops ops = {
@@ -55,7 +73,7 @@ fdl_module *fdl_nn_embedding_opt(int64_t num, int64_t dim, const fdl_nn_embeddin
     self->max_norm = o.max_norm;
     self->norm_type = norm_type;
     self->weight = fdl_module_param(m, "weight", new_table(num, dim, &o));
-    return fdl_module_done(m);
+    return DESCRIBED(m, embedding, (embedding_args){num, dim, o});
 }
 
 /* ---- positions ---------------------------------------------------------------------------------- */
@@ -86,6 +104,22 @@ static fdl_tensor *positions_forward(void *self, fdl_tensor *x)
     return fdl_add(x, batched && !m->batch_first ? fdl_unsqueeze(rows, 1) : rows);
 }
 
+typedef struct position_embedding_args {
+    int64_t max, dim;
+    fdl_nn_position_embedding_opts o;
+} position_embedding_args;
+
+static fdl_module *make_position_embedding(const void *args)
+{
+    const position_embedding_args *a = args;
+    return fdl_nn_position_embedding_opt(a->max, a->dim, &a->o);
+}
+
+KIND(position_embedding, .name = "position_embedding",
+     ARGS(position_embedding_args, FDL_ARG(position_embedding_args, max, INT64),
+          FDL_ARG(position_embedding_args, dim, INT64), FDL_OPT(position_embedding_args, batch_first, BOOL),
+          FDL_OPT(position_embedding_args, dtype, DTYPE)));
+
 fdl_module *fdl_nn_position_embedding_opt(int64_t max, int64_t dim,
                                           const fdl_nn_position_embedding_opts *opts)
 {
@@ -103,5 +137,5 @@ fdl_module *fdl_nn_position_embedding_opt(int64_t max, int64_t dim,
     *self = (positions){.max = max, .dim = dim, .batch_first = o.batch_first};
     fdl_nn_embedding_opts table = {.dtype = o.dtype, .device = o.device};
     self->weight = fdl_module_param(m, "weight", new_table(max, dim, &table));
-    return fdl_module_done(m);
+    return DESCRIBED(m, position_embedding, (position_embedding_args){max, dim, o});
 }

@@ -1,6 +1,8 @@
 /* A plain function as a module. Its kind may be a name of the user's, so its operations table is its own. */
 #include "flodl/nn.h"
 
+#include "describe.h"
+
 typedef struct fn {
     fdl_tensor *(*f)(fdl_tensor *x);
     struct named *named; /* NULL: the kind is "fn" */
@@ -36,6 +38,19 @@ static bool is_identifier(const char *s)
     return good;
 }
 
+typedef struct fn_args {
+    fdl_tensor *(*f)(fdl_tensor *x);
+    fdl_nn_fn_opts o;
+} fn_args;
+
+static fdl_module *make_fn(const void *args)
+{
+    const fn_args *a = args;
+    return fdl_nn_fn_opt(a->f, &a->o);
+}
+
+KIND(fn, .name = "fn", ARGS(fn_args, FDL_ARG(fn_args, f, FUNCTION), FDL_OPT(fn_args, name, TEXT)));
+
 fdl_module *fdl_nn_fn_opt(fdl_tensor *(*f)(fdl_tensor *x), const fdl_nn_fn_opts *opts)
 {
     const char *name = opts ? opts->name : NULL;
@@ -63,5 +78,5 @@ fdl_module *fdl_nn_fn_opt(fdl_tensor *(*f)(fdl_tensor *x), const fdl_nn_fn_opts 
         return NULL;
     }
     *self = (fn){f, own};
-    return fdl_module_done(m);
+    return DESCRIBED(m, fn, (fn_args){f, opts ? *opts : (fdl_nn_fn_opts){0}});
 }

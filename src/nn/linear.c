@@ -2,6 +2,7 @@
 #include "flodl/nn.h"
 
 #include "arguments.h"
+#include "describe.h"
 #include "flodl/linalg.h"
 
 /* ---- linear ------------------------------------------------------------------------------------- */
@@ -33,6 +34,27 @@ static bool tie_weight(fdl_module *m, fdl_shape shape, fdl_param *tie)
     return own && fdl_module_share_param(m, "weight", tie) == FDL_OK;
 }
 
+typedef struct linear_args {
+    int64_t in, out;
+    fdl_nn_linear_opts o; /* .tie is told by the file itself, by the names of both parameters */
+} linear_args;
+
+static fdl_module *make_linear(const void *args)
+{
+    const linear_args *a = args;
+    return fdl_nn_linear_opt(a->in, a->out, &a->o);
+}
+
+static double linear_work(const fdl_call *c)
+{
+    const linear_args *a = c->args;
+    return (double)fdl_shape_numel(c->y) * (double)a->in;
+}
+
+KIND(linear, .name = "linear", .work = linear_work,
+     ARGS(linear_args, FDL_ARG(linear_args, in, INT64), FDL_ARG(linear_args, out, INT64),
+          FDL_OPT(linear_args, no_bias, BOOL), FDL_OPT(linear_args, dtype, DTYPE)));
+
 fdl_module *fdl_nn_linear_opt(int64_t in, int64_t out, const fdl_nn_linear_opts *opts)
 {
     const fdl_nn_linear_opts o = opts ? *opts : (fdl_nn_linear_opts){0};
@@ -52,7 +74,7 @@ fdl_module *fdl_nn_linear_opt(int64_t in, int64_t out, const fdl_nn_linear_opts 
                          : fdl_module_param(m, "weight", new_weight(shape, o.dtype, o.device));
     if (!o.no_bias)
         self->bias = fdl_module_param(m, "bias", new_uniform(FDL_SHAPE(out), in, o.dtype, o.device));
-    return fdl_module_done(m);
+    return DESCRIBED(m, linear, (linear_args){in, out, o});
 }
 
 /* ---- identity ----------------------------------------------------------------------------------- */
@@ -63,10 +85,18 @@ static fdl_tensor *identity_forward(void *self, fdl_tensor *x)
     return x;
 }
 
+static fdl_module *make_identity(const void *args)
+{
+    (void)args;
+    return fdl_nn_identity();
+}
+
+KIND(identity, .name = "identity");
+
 fdl_module *fdl_nn_identity(void)
 {
     static const fdl_module_ops ops = {.kind = "identity", .forward = identity_forward};
-    return fdl_module_done(fdl_module_new(&ops));
+    return described(fdl_module_new(&ops), &kind_identity, NULL);
 }
 
 /* ---- flatten, unflatten ------------------------------------------------------------------------- */
@@ -81,6 +111,18 @@ static fdl_tensor *flatten_forward(void *self, fdl_tensor *x)
     return fdl_flatten(x, m->start, m->end);
 }
 
+typedef struct flatten_args {
+    fdl_nn_flatten_opts o;
+} flatten_args;
+
+static fdl_module *make_flatten(const void *args)
+{
+    return fdl_nn_flatten_opt(&((const flatten_args *)args)->o);
+}
+
+KIND(flatten, .name = "flatten",
+     ARGS(flatten_args, FDL_OPT(flatten_args, start, OPT_INT), FDL_OPT(flatten_args, end, OPT_INT)));
+
 fdl_module *fdl_nn_flatten_opt(const fdl_nn_flatten_opts *opts)
 {
     static const fdl_module_ops ops = {
@@ -94,7 +136,7 @@ fdl_module *fdl_nn_flatten_opt(const fdl_nn_flatten_opts *opts)
     flatten *self = fdl_module_self(m);
     if (self)
         *self = (flatten){(int)start, (int)end};
-    return fdl_module_done(m);
+    return DESCRIBED(m, flatten, (flatten_args){o});
 }
 
 typedef struct unflatten {
@@ -107,6 +149,15 @@ static fdl_tensor *unflatten_forward(void *self, fdl_tensor *x)
     unflatten *m = self;
     return fdl_unflatten(x, m->dim, m->shape);
 }
+
+static fdl_module *make_unflatten(const void *args)
+{
+    const unflatten *a = args;
+    return fdl_nn_unflatten(a->dim, a->shape);
+}
+
+KIND(unflatten, .name = "unflatten",
+     ARGS(unflatten, FDL_ARG(unflatten, dim, INT), FDL_ARG(unflatten, shape, SHAPE)));
 
 fdl_module *fdl_nn_unflatten(int dim, fdl_shape shape)
 {
@@ -128,5 +179,5 @@ fdl_module *fdl_nn_unflatten(int dim, fdl_shape shape)
     unflatten *self = fdl_module_self(m);
     if (self)
         *self = (unflatten){dim, shape};
-    return fdl_module_done(m);
+    return DESCRIBED(m, unflatten, (unflatten){dim, shape});
 }

@@ -106,6 +106,7 @@ static void destroy(fdl_module *m)
     free(m->children.names);
     free_params(&m->params);
     free_params(&m->buffers);
+    free(m->args);
     free((self_header *)m->self - 1);
     free(m);
 }

@@ -42,6 +42,8 @@ struct fdl_module {
     const fdl_module_ops *ops;
     const module_table *table;
     void *self;
+    const struct fdl_kind *kind; /* what it says it was made with; NULL: nothing */
+    void *args;
     bool training;
     bool failed;   /* a registration failed */
     uint64_t seen; /* the last walk that came here */

@@ -2,6 +2,7 @@
 #include "flodl/norm.h"
 
 #include "arguments.h"
+#include "describe.h"
 #include "flodl/nn.h"
 
 /* The trailing dims that are normalised: [n], or `shape` with n = 0. */
@@ -36,6 +37,22 @@ static fdl_tensor *layer_norm_forward(void *self, fdl_tensor *x)
     return fdl_layer_norm_opt(x, m->shape, &m->o);
 }
 
+typedef struct layer_norm_args {
+    int64_t n;
+    fdl_nn_layer_norm_opts o;
+} layer_norm_args;
+
+static fdl_module *make_layer_norm(const void *args)
+{
+    const layer_norm_args *a = args;
+    return fdl_nn_layer_norm_opt(a->n, &a->o);
+}
+
+KIND(layer_norm, .name = "layernorm",
+     ARGS(layer_norm_args, FDL_ARG(layer_norm_args, n, INT64), FDL_OPT(layer_norm_args, shape, SHAPE),
+          FDL_OPT(layer_norm_args, eps, OPT_DOUBLE), FDL_OPT(layer_norm_args, no_affine, BOOL),
+          FDL_OPT(layer_norm_args, no_bias, BOOL), FDL_OPT(layer_norm_args, dtype, DTYPE)));
+
 fdl_module *fdl_nn_layer_norm_opt(int64_t n, const fdl_nn_layer_norm_opts *opts)
 {
     static const fdl_module_ops ops = {
@@ -55,7 +72,7 @@ fdl_module *fdl_nn_layer_norm_opt(int64_t n, const fdl_nn_layer_norm_opts *opts)
         self->o.weight = fdl_module_param(m, "weight", fdl_ones(shape, .dtype = o.dtype, .device = o.device));
     if (!o.no_affine && !o.no_bias)
         self->o.bias = fdl_module_param(m, "bias", fdl_zeros(shape, .dtype = o.dtype, .device = o.device));
-    return fdl_module_done(m);
+    return DESCRIBED(m, layer_norm, (layer_norm_args){n, o});
 }
 
 /* ---- rms_norm ----------------------------------------------------------------------------------- */
@@ -70,6 +87,22 @@ static fdl_tensor *rms_norm_forward(void *self, fdl_tensor *x)
     rms_norm *m = self;
     return fdl_rms_norm_opt(x, m->shape, &m->o);
 }
+
+typedef struct rms_norm_args {
+    int64_t n;
+    fdl_nn_rms_norm_opts o;
+} rms_norm_args;
+
+static fdl_module *make_rms_norm(const void *args)
+{
+    const rms_norm_args *a = args;
+    return fdl_nn_rms_norm_opt(a->n, &a->o);
+}
+
+KIND(rms_norm, .name = "rmsnorm",
+     ARGS(rms_norm_args, FDL_ARG(rms_norm_args, n, INT64), FDL_OPT(rms_norm_args, shape, SHAPE),
+          FDL_OPT(rms_norm_args, eps, OPT_DOUBLE), FDL_OPT(rms_norm_args, no_affine, BOOL),
+          FDL_OPT(rms_norm_args, dtype, DTYPE)));
 
 fdl_module *fdl_nn_rms_norm_opt(int64_t n, const fdl_nn_rms_norm_opts *opts)
 {
@@ -88,7 +121,7 @@ fdl_module *fdl_nn_rms_norm_opt(int64_t n, const fdl_nn_rms_norm_opts *opts)
     self->o.eps = o.eps;
     if (!o.no_affine)
         self->o.weight = fdl_module_param(m, "weight", fdl_ones(shape, .dtype = o.dtype, .device = o.device));
-    return fdl_module_done(m);
+    return DESCRIBED(m, rms_norm, (rms_norm_args){n, o});
 }
 
 /* ---- group_norm --------------------------------------------------------------------------------- */
@@ -103,6 +136,22 @@ static fdl_tensor *group_norm_forward(void *self, fdl_tensor *x)
     group_norm *m = self;
     return fdl_group_norm_opt(x, m->groups, &m->o);
 }
+
+typedef struct group_norm_args {
+    int64_t groups, channels;
+    fdl_nn_group_norm_opts o;
+} group_norm_args;
+
+static fdl_module *make_group_norm(const void *args)
+{
+    const group_norm_args *a = args;
+    return fdl_nn_group_norm_opt(a->groups, a->channels, &a->o);
+}
+
+KIND(group_norm, .name = "groupnorm",
+     ARGS(group_norm_args, FDL_ARG(group_norm_args, groups, INT64), FDL_ARG(group_norm_args, channels, INT64),
+          FDL_OPT(group_norm_args, eps, OPT_DOUBLE), FDL_OPT(group_norm_args, no_affine, BOOL),
+          FDL_OPT(group_norm_args, dtype, DTYPE)));
 
 fdl_module *fdl_nn_group_norm_opt(int64_t groups, int64_t channels, const fdl_nn_group_norm_opts *opts)
 {
@@ -125,5 +174,5 @@ fdl_module *fdl_nn_group_norm_opt(int64_t groups, int64_t channels, const fdl_nn
         self->o.weight = fdl_module_param(m, "weight", fdl_ones(shape, .dtype = o.dtype, .device = o.device));
         self->o.bias = fdl_module_param(m, "bias", fdl_zeros(shape, .dtype = o.dtype, .device = o.device));
     }
-    return fdl_module_done(m);
+    return DESCRIBED(m, group_norm, (group_norm_args){groups, channels, o});
 }

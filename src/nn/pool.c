@@ -2,6 +2,7 @@
 #include "flodl/pool.h"
 
 #include "arguments.h"
+#include "describe.h"
 #include "flodl/nn.h"
 
 /* Padding of more than half a window would give windows without an element. */
@@ -48,6 +49,29 @@ static const fdl_module_ops max_pool_ops[] = {
     {.kind = "max_pool3d", .size = sizeof(fdl_max_pool_opts), .forward = max_pool3d_forward},
 };
 
+typedef struct max_pool_args {
+    int64_t k;
+    fdl_nn_max_pool_opts o;
+} max_pool_args;
+
+#define MAX_POOL_KIND(id, name_)                                                                           \
+    static fdl_module *make_##id(const void *args)                                                         \
+    {                                                                                                      \
+        const max_pool_args *a = args;                                                                     \
+        return fdl_nn_##id##_opt(a->k, &a->o);                                                             \
+    }                                                                                                      \
+    KIND(id, .name = name_,                                                                                \
+         ARGS(max_pool_args, FDL_ARG(max_pool_args, k, INT64), FDL_OPT(max_pool_args, kernel_dims, SHAPE), \
+              FDL_OPT(max_pool_args, stride, INT64), FDL_OPT(max_pool_args, stride_dims, SHAPE),           \
+              FDL_OPT(max_pool_args, padding, INT64), FDL_OPT(max_pool_args, padding_dims, SHAPE),         \
+              FDL_OPT(max_pool_args, dilation, INT64), FDL_OPT(max_pool_args, dilation_dims, SHAPE),       \
+              FDL_OPT(max_pool_args, ceil_mode, BOOL)))
+
+MAX_POOL_KIND(max_pool1d, "maxpool1d");
+MAX_POOL_KIND(max_pool2d, "maxpool2d");
+MAX_POOL_KIND(max_pool3d, "max_pool3d");
+static const fdl_kind *const max_pool_kinds[] = {&kind_max_pool1d, &kind_max_pool2d, &kind_max_pool3d};
+
 static fdl_module *new_max_pool(int n, int64_t k, const fdl_nn_max_pool_opts *opts)
 {
     static const char *const names[] = {"max_pool1d", "max_pool2d", "max_pool3d"};
@@ -68,7 +92,7 @@ static fdl_module *new_max_pool(int n, int64_t k, const fdl_nn_max_pool_opts *op
                                     .padding_dims = padding,
                                     .dilation_dims = dilation,
                                     .ceil_mode = o.ceil_mode};
-    return fdl_module_done(m);
+    return described(m, max_pool_kinds[n - 1], &(max_pool_args){k, o});
 }
 
 fdl_module *fdl_nn_max_pool1d_opt(int64_t k, const fdl_nn_max_pool_opts *opts)
@@ -109,6 +133,29 @@ static const fdl_module_ops avg_pool_ops[] = {
     {.kind = "avg_pool3d", .size = sizeof(fdl_avg_pool_opts), .forward = avg_pool3d_forward},
 };
 
+typedef struct avg_pool_args {
+    int64_t k;
+    fdl_nn_avg_pool_opts o;
+} avg_pool_args;
+
+#define AVG_POOL_KIND(id, name_)                                                                           \
+    static fdl_module *make_##id(const void *args)                                                         \
+    {                                                                                                      \
+        const avg_pool_args *a = args;                                                                     \
+        return fdl_nn_##id##_opt(a->k, &a->o);                                                             \
+    }                                                                                                      \
+    KIND(id, .name = name_,                                                                                \
+         ARGS(avg_pool_args, FDL_ARG(avg_pool_args, k, INT64), FDL_OPT(avg_pool_args, kernel_dims, SHAPE), \
+              FDL_OPT(avg_pool_args, stride, INT64), FDL_OPT(avg_pool_args, stride_dims, SHAPE),           \
+              FDL_OPT(avg_pool_args, padding, INT64), FDL_OPT(avg_pool_args, padding_dims, SHAPE),         \
+              FDL_OPT(avg_pool_args, ceil_mode, BOOL), FDL_OPT(avg_pool_args, exclude_pad, BOOL),          \
+              FDL_OPT(avg_pool_args, divisor, INT64)))
+
+AVG_POOL_KIND(avg_pool1d, "avgpool1d");
+AVG_POOL_KIND(avg_pool2d, "avgpool2d");
+AVG_POOL_KIND(avg_pool3d, "avg_pool3d");
+static const fdl_kind *const avg_pool_kinds[] = {&kind_avg_pool1d, &kind_avg_pool2d, &kind_avg_pool3d};
+
 static fdl_module *new_avg_pool(int n, int64_t k, const fdl_nn_avg_pool_opts *opts)
 {
     static const char *const names[] = {"avg_pool1d", "avg_pool2d", "avg_pool3d"};
@@ -131,7 +178,7 @@ static fdl_module *new_avg_pool(int n, int64_t k, const fdl_nn_avg_pool_opts *op
                                     .ceil_mode = o.ceil_mode,
                                     .exclude_pad = o.exclude_pad,
                                     .divisor = o.divisor};
-    return fdl_module_done(m);
+    return described(m, avg_pool_kinds[n - 1], &(avg_pool_args){k, o});
 }
 
 fdl_module *fdl_nn_avg_pool1d_opt(int64_t k, const fdl_nn_avg_pool_opts *opts)
@@ -151,7 +198,8 @@ fdl_module *fdl_nn_avg_pool3d_opt(int64_t k, const fdl_nn_avg_pool_opts *opts)
 
 /* ---- adaptive: self is the extents -------------------------------------------------------------- */
 
-static fdl_module *new_adaptive(const fdl_module_ops *ops, const char *name, fdl_shape size)
+static fdl_module *new_adaptive(const fdl_module_ops *ops, const fdl_kind *kind, const char *name,
+                                fdl_shape size)
 {
     for (int i = 0; i < size.ndim; i++)
         if (!arg_at_least(name, "an extent", size.d[i], 0))
@@ -160,31 +208,45 @@ static fdl_module *new_adaptive(const fdl_module_ops *ops, const char *name, fdl
     fdl_shape *self = fdl_module_self(m);
     if (self)
         *self = size;
-    return fdl_module_done(m);
+    return described(m, kind, &size);
 }
 
-#define ADAPTIVE(name, kind_, call, size_, ...)                                   \
-    static fdl_tensor *name##_forward(void *self, fdl_tensor *x)                  \
-    {                                                                             \
-        const fdl_shape *size = self;                                             \
-        return call;                                                              \
-    }                                                                             \
-    fdl_module *fdl_nn_##name(__VA_ARGS__)                                        \
-    {                                                                             \
-        static const fdl_module_ops ops = {                                       \
-            .kind = kind_, .size = sizeof(fdl_shape), .forward = name##_forward}; \
-        return new_adaptive(&ops, #name, size_);                                  \
+#define ADAPTIVE_KIND(name_, text, call, made, size_, ...)                                          \
+    static fdl_tensor *name_##_forward(void *self, fdl_tensor *x)                                   \
+    {                                                                                               \
+        const fdl_shape *size = self;                                                               \
+        return call;                                                                                \
+    }                                                                                               \
+    static fdl_module *make_##name_(const void *args)                                               \
+    {                                                                                               \
+        const fdl_shape *size = args;                                                               \
+        if (size->ndim != made)                                                                     \
+            return fdl_fail_null(FDL_E_ARG, "fdl_nn_" #name_ ": size has %d extents, must have %d", \
+                                 size->ndim, made);                                                 \
+        return fdl_nn_##name_(ADAPTIVE_##made);                                                     \
+    }                                                                                               \
+    KIND(name_, .name = text, .size = sizeof(fdl_shape), .fields = size_field);                     \
+    fdl_module *fdl_nn_##name_(__VA_ARGS__)                                                         \
+    {                                                                                               \
+        static const fdl_module_ops ops = {                                                         \
+            .kind = text, .size = sizeof(fdl_shape), .forward = name_##_forward};                   \
+        return new_adaptive(&ops, &kind_##name_, #name_, size_);                                    \
     }
+#define ADAPTIVE_1 size->d[0]
+#define ADAPTIVE_2 size->d[0], size->d[1]
+#define ADAPTIVE_3 size->d[0], size->d[1], size->d[2]
 
-ADAPTIVE(adaptive_avg_pool1d, "adaptive_avg_pool1d", fdl_adaptive_avg_pool1d(x, *size), FDL_DIMS(n),
-         int64_t n)
-ADAPTIVE(adaptive_avg_pool2d, "adaptive_avgpool2d", fdl_adaptive_avg_pool2d(x, *size), FDL_DIMS(h, w),
-         int64_t h, int64_t w)
-ADAPTIVE(adaptive_avg_pool3d, "adaptive_avg_pool3d", fdl_adaptive_avg_pool3d(x, *size), FDL_DIMS(d, h, w),
-         int64_t d, int64_t h, int64_t w)
-ADAPTIVE(adaptive_max_pool1d, "adaptive_max_pool1d", fdl_adaptive_max_pool1d(x, *size), FDL_DIMS(n),
-         int64_t n)
-ADAPTIVE(adaptive_max_pool2d, "adaptive_maxpool2d", fdl_adaptive_max_pool2d(x, *size), FDL_DIMS(h, w),
-         int64_t h, int64_t w)
-ADAPTIVE(adaptive_max_pool3d, "adaptive_max_pool3d", fdl_adaptive_max_pool3d(x, *size), FDL_DIMS(d, h, w),
-         int64_t d, int64_t h, int64_t w)
+static const fdl_field size_field[] = {{.name = "size", .type = FDL_FIELD_SHAPE, .required = true}, {0}};
+
+ADAPTIVE_KIND(adaptive_avg_pool1d, "adaptive_avg_pool1d", fdl_adaptive_avg_pool1d(x, *size), 1, FDL_DIMS(n),
+              int64_t n)
+ADAPTIVE_KIND(adaptive_avg_pool2d, "adaptive_avgpool2d", fdl_adaptive_avg_pool2d(x, *size), 2, FDL_DIMS(h, w),
+              int64_t h, int64_t w)
+ADAPTIVE_KIND(adaptive_avg_pool3d, "adaptive_avg_pool3d", fdl_adaptive_avg_pool3d(x, *size), 3,
+              FDL_DIMS(d, h, w), int64_t d, int64_t h, int64_t w)
+ADAPTIVE_KIND(adaptive_max_pool1d, "adaptive_max_pool1d", fdl_adaptive_max_pool1d(x, *size), 1, FDL_DIMS(n),
+              int64_t n)
+ADAPTIVE_KIND(adaptive_max_pool2d, "adaptive_maxpool2d", fdl_adaptive_max_pool2d(x, *size), 2, FDL_DIMS(h, w),
+              int64_t h, int64_t w)
+ADAPTIVE_KIND(adaptive_max_pool3d, "adaptive_max_pool3d", fdl_adaptive_max_pool3d(x, *size), 3,
+              FDL_DIMS(d, h, w), int64_t d, int64_t h, int64_t w)

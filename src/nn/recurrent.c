@@ -2,6 +2,7 @@
 #include "flodl/recurrent.h"
 
 #include "arguments.h"
+#include "describe.h"
 #include "flodl/nn.h"
 
 typedef struct recurrent {
@@ -56,8 +57,41 @@ static fdl_status flatten(recurrent *m, fdl_rnn_kind kind)
                            .bidirectional = m->directions == 2, .batch_first = m->batch_first);
 }
 
-static fdl_module *new_recurrent(const fdl_module_ops *ops, int gates, int64_t in, int64_t hid,
-                                 const fdl_nn_recurrent_opts *opts)
+typedef struct recurrent_args {
+    int64_t in, hid;
+    fdl_nn_recurrent_opts o;
+} recurrent_args;
+
+/* Each step of each sequence is multiplied with every matrix. */
+static double recurrent_work(const fdl_call *c)
+{
+    FDL_SCOPE;
+    const recurrent_args *a = c->args;
+    double steps = (double)fdl_shape_numel(c->x) / (double)a->in, elements = 0;
+    fdl_params *ps = fdl_parameters(c->module, .min_ndim = 2);
+    for (int i = 0; i < fdl_params_count(ps); i++)
+        elements += (double)fdl_numel(fdl_param_tensor(fdl_params_at(ps, i)));
+    return steps * elements;
+}
+
+#define RECURRENT_KIND(id, ...)                                                                         \
+    static fdl_module *make_##id(const void *args)                                                      \
+    {                                                                                                   \
+        const recurrent_args *a = args;                                                                 \
+        return fdl_nn_##id##_opt(a->in, a->hid, &a->o);                                                 \
+    }                                                                                                   \
+    KIND(id, .name = #id, .work = recurrent_work,                                                       \
+         ARGS(recurrent_args, FDL_ARG(recurrent_args, in, INT64), FDL_ARG(recurrent_args, hid, INT64),  \
+              FDL_OPT(recurrent_args, layers, INT64), FDL_OPT(recurrent_args, no_bias, BOOL),           \
+              FDL_OPT(recurrent_args, batch_first, BOOL), FDL_OPT(recurrent_args, dropout, OPT_DOUBLE), \
+              FDL_OPT(recurrent_args, bidirectional, BOOL),                                             \
+              __VA_ARGS__ FDL_OPT(recurrent_args, dtype, DTYPE)))
+
+RECURRENT_KIND(gru, );
+RECURRENT_KIND(lstm, FDL_OPT(recurrent_args, proj, INT64), );
+
+static fdl_module *new_recurrent(const fdl_module_ops *ops, const fdl_kind *kind, int gates, int64_t in,
+                                 int64_t hid, const fdl_nn_recurrent_opts *opts)
 {
     const fdl_nn_recurrent_opts o = opts ? *opts : (fdl_nn_recurrent_opts){0};
     if (!good_options(ops->kind, in, hid, &o, gates == 4))
@@ -92,7 +126,7 @@ static fdl_module *new_recurrent(const fdl_module_ops *ops, int gates, int64_t i
             if (o.proj)
                 add_param(m, "weight_hr", k, reverse, FDL_SHAPE(o.proj, hid), &o);
         }
-    m = fdl_module_done(m);
+    m = described(m, kind, &(recurrent_args){in, hid, o});
     if (m && ops->to(self, o.device) != FDL_OK) {
         fdl_module_free(m);
         return NULL;
@@ -159,7 +193,7 @@ static const fdl_module_ops gru_ops = {
 
 fdl_module *fdl_nn_gru_opt(int64_t in, int64_t hid, const fdl_nn_gru_opts *opts)
 {
-    return new_recurrent(&gru_ops, 3, in, hid, opts);
+    return new_recurrent(&gru_ops, &kind_gru, 3, in, hid, opts);
 }
 
 fdl_tensor *fdl_nn_gru_forward_opt(fdl_module *m, fdl_tensor *x, const fdl_nn_gru_forward_opts *opts)
@@ -215,7 +249,7 @@ static const fdl_module_ops lstm_ops = {.kind = "lstm",
 
 fdl_module *fdl_nn_lstm_opt(int64_t in, int64_t hid, const fdl_nn_lstm_opts *opts)
 {
-    return new_recurrent(&lstm_ops, 4, in, hid, opts);
+    return new_recurrent(&lstm_ops, &kind_lstm, 4, in, hid, opts);
 }
 
 fdl_tensor *fdl_nn_lstm_forward_opt(fdl_module *m, fdl_tensor *x, const fdl_nn_lstm_forward_opts *opts)

@@ -1,5 +1,6 @@
 /* Transformer encoders: a layer of attention and two linear maps, and a stack of such layers. */
 #include "arguments.h"
+#include "describe.h"
 #include "flodl/arithmetic.h"
 #include "flodl/nn.h"
 #include "flodl/random.h"
@@ -74,6 +75,24 @@ static const fdl_module_ops layer_ops = {.kind = "transformer_encoder_layer",
                                          .forward = layer_forward,
                                          .forward_named = layer_forward_named};
 
+typedef struct layer_args {
+    int64_t dim, heads;
+    fdl_nn_transformer_encoder_layer_opts o;
+} layer_args;
+
+static fdl_module *make_transformer_encoder_layer(const void *args)
+{
+    const layer_args *a = args;
+    return fdl_nn_transformer_encoder_layer_opt(a->dim, a->heads, &a->o);
+}
+
+#define OPTION(name, type) FDL_OPT(layer_args, name, type)
+KIND(transformer_encoder_layer, .name = "transformer_encoder_layer",
+     ARGS(layer_args, FDL_ARG(layer_args, dim, INT64), FDL_ARG(layer_args, heads, INT64), OPTION(ff, INT64),
+          OPTION(dropout, OPT_DOUBLE), OPTION(activation, FUNCTION), OPTION(norm_first, BOOL),
+          OPTION(batch_first, BOOL), OPTION(causal, BOOL), OPTION(eps, OPT_DOUBLE), OPTION(no_bias, BOOL),
+          OPTION(dtype, DTYPE)));
+
 fdl_module *fdl_nn_transformer_encoder_layer_opt(int64_t dim, int64_t heads,
                                                  const fdl_nn_transformer_encoder_layer_opts *opts)
 {
@@ -111,7 +130,7 @@ fdl_module *fdl_nn_transformer_encoder_layer_opt(int64_t dim, int64_t heads,
     self->norm2 = fdl_module_child(m, "norm2", fdl_nn_layer_norm_opt(dim, &norm));
     self->dropout1 = fdl_module_child(m, "dropout1", fdl_nn_dropout(dropout));
     self->dropout2 = fdl_module_child(m, "dropout2", fdl_nn_dropout(dropout));
-    return fdl_module_done(m);
+    return DESCRIBED(m, transformer_encoder_layer, (layer_args){dim, heads, o});
 }
 
 /* ---- a stack of layers -------------------------------------------------------------------------- */
@@ -216,6 +235,28 @@ static fdl_status fill(fdl_module *m, encoder *self, fdl_module *first, int64_t 
     return FDL_OK;
 }
 
+typedef struct encoder_args {
+    fdl_module *layer;
+    int64_t n;
+    fdl_nn_transformer_encoder_opts o;
+} encoder_args;
+
+static fdl_module *make_transformer_encoder(const void *args)
+{
+    const encoder_args *a = args;
+    return fdl_nn_transformer_encoder_opt(a->layer, a->n, &a->o);
+}
+
+/* The layers that are copies of the first aren't written down. */
+KIND(transformer_encoder, .name = "transformer_encoder",
+     ARGS(encoder_args,
+          {.name = "layer",
+           .type = FDL_FIELD_MODULE,
+           .required = true,
+           .offset = offsetof(encoder_args, layer),
+           .child = "layers.0"},
+          FDL_ARG(encoder_args, n, INT64), FDL_OPT(encoder_args, norm, MODULE)));
+
 fdl_module *fdl_nn_transformer_encoder_opt(fdl_module *first, int64_t n,
                                            const fdl_nn_transformer_encoder_opts *opts)
 {
@@ -230,7 +271,7 @@ fdl_module *fdl_nn_transformer_encoder_opt(fdl_module *first, int64_t n,
         return NULL;
     self->norm = norm;
     if (status == FDL_OK)
-        return fdl_module_done(m);
+        return DESCRIBED(m, transformer_encoder, (encoder_args){NULL, n, o});
     fdl_module_free(m);
     return NULL;
 }
