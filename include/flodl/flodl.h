@@ -49,6 +49,7 @@
 #include "flodl/optim.h"
 #include "flodl/sched.h"
 #include "flodl/ckpt.h"
+#include "flodl/ckpt_file.h"
 #include "flodl/amp.h"
 #include "flodl/ema.h"
 #include "flodl/rng.h"

@@ -17,6 +17,14 @@ FDL_API const char *fdl_graph_label(fdl_module *g);
 FDL_API const char *fdl_graph_hash(fdl_module *g);
 /* Its first 8 digits. */
 FDL_API const char *fdl_graph_short_hash(fdl_module *g);
+/* The hash that versions 1 and 2 of checkpoints carry: the same over the leaves that fdl_parameters(g, .legacy) lists. */
+FDL_API const char *fdl_graph_legacy_hash(fdl_module *g);
+
+/* The text from which the graph was made, whatever it is: fdl_ckpt_save puts it into the file and beside it, as
+ * model.config.json for model.fdl.gz. Copied; NULL: none. */
+FDL_API fdl_status fdl_graph_set_source_config(fdl_module *g, const char *text);
+/* NULL, without an error, where there is none. */
+FDL_API const char *fdl_graph_source_config(fdl_module *g);
 
 /* Inputs in the order in which fdl_forward takes them; the first is called "input". -1 and NULL on failure,
  * an i outside is FDL_E_RANGE: so everywhere here. */

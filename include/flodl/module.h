@@ -55,6 +55,11 @@ typedef struct fdl_parameters_opts {
     const char *match; /* a glob over the names: "encoder.*" */
     bool flat; /* flat names instead: the node's tag or id, "/" and the bare leaf name, with an index where
                         * that is not unique */
+    bool
+        sequential; /* as torch.nn.Sequential calls them: in place of a node its step's number among the modules and
+                      * combinators of the flow, from 0 on; tags, inputs and the like don't count */
+    bool legacy;    /* leaves as versions 1 and 2 of checkpoints have them: "w_ih" for "weight_ih_l0", no
+                  * num_batches_tracked; what they keep in parts, such as in_proj_weight, once for each part */
     bool transient; /* buffers: those that are not saved, too */
     bool every;     /* a shared one under each of its names, not under the first only */
     int min_ndim;   /* only those of so many dims or more: 2 for the weights that decay */
@@ -91,6 +96,8 @@ FDL_API fdl_tensor *fdl_params_to_vector(const fdl_params *ps);
 /* Copies slices of v [fdl_params_numel] into them. Another shape: FDL_E_SHAPE. torch.nn.utils.vector_to_parameters. */
 FDL_API fdl_status fdl_vector_to_params(fdl_tensor *v, const fdl_params *ps);
 FDL_API fdl_status fdl_params_freeze(const fdl_params *ps);
+/* Those of these n names, such as a load's report.loaded. A name that isn't there: FDL_E_ARG, and none is frozen. */
+FDL_API fdl_status fdl_params_freeze_named(const fdl_params *ps, const char *const *names, int n);
 FDL_API fdl_status fdl_params_thaw(const fdl_params *ps);
 /* Writes the state_dict key of a canonical name ("/" turned into ".") to buf of n bytes. Too long: FDL_E_ARG. */
 FDL_API fdl_status fdl_state_key(const char *name, char *buf, size_t n);

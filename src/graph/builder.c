@@ -28,9 +28,11 @@ int flow_node(fdl_flow_builder *b, const node_type *type, const char *kind, int 
         return -1;
     g->node = more;
     const char *id = arena_text(&g->memory, "%s_%d", kind, g->nodes + 1);
-    if (!id)
+    const char *sequential = arena_text(&g->memory, "%d", b->steps ? b->steps - 1 : 0);
+    if (!id || !sequential)
         return -1;
-    g->node[g->nodes] = (graph_node){.type = type, .id = id, .inputs = inputs, .at = b->at, .kind = b->kind};
+    g->node[g->nodes] = (graph_node){
+        .type = type, .id = id, .sequential = sequential, .inputs = inputs, .at = b->at, .kind = b->kind};
     return g->nodes++;
 }
 
@@ -107,6 +109,7 @@ int flow_single(fdl_flow_builder *b)
 
 void flow_begin_step(fdl_flow_builder *b)
 {
+    b->steps++;
     b->first = b->last = b->g->nodes;
     b->targets = 0;
 }

@@ -17,6 +17,7 @@ static module_part graph_part(fdl_module *m, int i)
     return (module_part){.module = node->module,
                          .name = child && child->label ? child->label : flat,
                          .flat = flat,
+                         .sequential = node->sequential,
                          .node = true};
 }
 
@@ -37,6 +38,7 @@ static void graph_free(void *self)
     free(g->group);
     free(g->input);
     free(g->internal);
+    free(g->source_config);
     arena_free(&g->memory);
 }
 
@@ -164,4 +166,27 @@ const char *const *fdl_graph_tag_group(fdl_module *m, const char *name, int *n)
             return g->group[i].members;
         }
     return NULL;
+}
+
+/* ---- source config --------------------------------------------------------------------------------------- */
+
+fdl_status fdl_graph_set_source_config(fdl_module *m, const char *text)
+{
+    graph *g = graph_of(__func__, m);
+    if (!g)
+        return fdl_error_pending();
+    char *copy = text ? malloc(strlen(text) + 1) : NULL;
+    if (text && !copy)
+        return fdl_fail(FDL_E_OOM, "fdl_graph_set_source_config: no memory for %zu bytes", strlen(text));
+    if (copy)
+        memcpy(copy, text, strlen(text) + 1);
+    free(g->source_config);
+    g->source_config = copy;
+    return FDL_OK;
+}
+
+const char *fdl_graph_source_config(fdl_module *m)
+{
+    const graph *g = graph_of(__func__, m);
+    return g ? g->source_config : NULL;
 }

@@ -60,11 +60,12 @@ typedef struct graph_node {
     fdl_module *module; /* borrowed; NULL: none */
     void *self;         /* of the step that made it, when its type needs that */
     const char *id;
-    const char *tag;   /* the first one; NULL: none */
-    fdl_module *taker; /* whose further inputs its refs are */
-    const char *role;  /* of the taker in the node, for errors: "its body "; "" for the module itself */
-    bool sums;         /* refs are further operands */
-    int inputs;        /* ports before the refs */
+    const char *tag;        /* the first one; NULL: none */
+    const char *sequential; /* number of its step among modules and combinators, as text */
+    fdl_module *taker;      /* whose further inputs its refs are */
+    const char *role;       /* of the taker in the node, for errors: "its body "; "" for the module itself */
+    bool sums;              /* refs are further operands */
+    int inputs;             /* ports before the refs */
     int refs, ref_room;
     const char **ref_names; /* in order of fdl_flow_using */
     int at;                 /* position and kind of the step, for errors */
@@ -164,7 +165,8 @@ struct graph {
     int cells;
     fdl_tensor **cell;
 
-    char hash[65], short_hash[9];
+    char hash[65], short_hash[9], legacy_hash[65];
+    char *source_config; /* NULL: none */
 };
 
 /* NULL and the error when m is no graph. */
@@ -245,6 +247,7 @@ struct fdl_flow_builder {
     int stream;                         /* the node whose value the next step gets */
     int *branch, branches, branch_room; /* instead of it between split and merge, where branches isn't 0 */
     int tagged;                         /* the node that a tag names */
+    int steps;                          /* modules and combinators so far */
     int first, last; /* the nodes of the step that modifiers speak of: first <= node < last */
     int *target, targets, target_room; /* those that get its refs */
 

@@ -53,8 +53,7 @@ static fdl_status put_leaves(sha256 *h, const char *mark, fdl_params *ps)
         return fdl_error_pending() != FDL_OK ? fdl_error_pending()
                                              : fdl_fail(FDL_E_OOM, "no memory for a hash");
     for (int i = 0; i < n; i++) {
-        const fdl_param *p = fdl_params_at(ps, i);
-        leaves[i] = (leaf){fdl_param_name(p), fdl_param_tensor(p), i};
+        leaves[i] = (leaf){params_leaf(ps, i), fdl_param_tensor(fdl_params_at(ps, i)), i};
     }
     qsort(leaves, (size_t)n, sizeof *leaves, by_name);
     for (int i = 0; i < n; i++) {
@@ -62,21 +61,26 @@ static fdl_status put_leaves(sha256 *h, const char *mark, fdl_params *ps)
         sha256_add(h, mark, 1);
         put_name(h, leaves[i].name);
         for (int d = 0; d < shape.ndim; d++)
-            put_number(h, shape.d[d]);
+            put_number(h, d == 0 ? shape.d[d] / params_parts(ps, leaves[i].i) : shape.d[d]);
     }
     return FDL_OK;
 }
 
-static fdl_status put_module(sha256 *h, const graph_node *node)
+static const char *hash_of(fdl_module *m, bool legacy)
+{
+    return legacy ? fdl_graph_legacy_hash(m) : fdl_graph_hash(m);
+}
+
+static fdl_status put_module(sha256 *h, const graph_node *node, bool legacy)
 {
     FDL_SCOPE;
     fdl_module *m = node->module;
     put_name(h, node->type->hashed_kind ? node->type->hashed_kind : fdl_module_kind(m));
-    FDL_TRY(put_leaves(h, "P", fdl_parameters_opt(m, NULL)));
-    FDL_TRY(put_leaves(h, "B", fdl_buffers_opt(m, NULL)));
+    FDL_TRY(put_leaves(h, "P", fdl_parameters(m, .legacy = legacy)));
+    FDL_TRY(put_leaves(h, "B", fdl_buffers(m, .legacy = legacy)));
     if (!graph_or_null(m))
         return FDL_OK;
-    const char *hex = fdl_graph_hash(m);
+    const char *hex = hash_of(m, legacy);
     if (!hex)
         return fdl_error_pending();
     sha256_add(h, "G", 1);
@@ -108,7 +112,7 @@ static fdl_status put_tags(sha256 *h, const graph *g)
     return FDL_OK;
 }
 
-static fdl_status compute(graph *g)
+static fdl_status compute(graph *g, bool legacy, char hex[65])
 {
     sha256 h;
     sha256_start(&h);
@@ -116,7 +120,7 @@ static fdl_status compute(graph *g)
         const graph_node *node = &g->node[g->plan[p].node];
         put_name(&h, node->id);
         if (node->module)
-            FDL_TRY(put_module(&h, node));
+            FDL_TRY(put_module(&h, node, legacy));
     }
     sha256_add(&h, "EDGES", 5);
     for (int e = 0; e < g->edges; e++) {
@@ -138,15 +142,23 @@ static fdl_status compute(graph *g)
     put_name(&h, "output");
     put_name(&h, g->node[g->output].id);
     put_name(&h, "output");
-    sha256_hex(&h, g->hash);
-    memcpy(g->short_hash, g->hash, 8);
+    sha256_hex(&h, hex);
     return FDL_OK;
 }
 
 const char *fdl_graph_hash(fdl_module *m)
 {
     graph *g = graph_of(__func__, m);
-    return g && (g->hash[0] || compute(g) == FDL_OK) ? g->hash : NULL;
+    if (!g || (!g->hash[0] && compute(g, false, g->hash) != FDL_OK))
+        return NULL;
+    memcpy(g->short_hash, g->hash, 8);
+    return g->hash;
+}
+
+const char *fdl_graph_legacy_hash(fdl_module *m)
+{
+    graph *g = graph_of(__func__, m);
+    return g && (g->legacy_hash[0] || compute(g, true, g->legacy_hash) == FDL_OK) ? g->legacy_hash : NULL;
 }
 
 const char *fdl_graph_short_hash(fdl_module *m)

@@ -357,8 +357,10 @@ module_part module_part_at(fdl_module *m, int i)
     m = m->real;
     if (m->table && m->table->part)
         return m->table->part(m, i);
-    return (module_part){
-        .module = m->children.at[i], .name = m->children.names[i], .flat = m->children.names[i]};
+    return (module_part){.module = m->children.at[i],
+                         .name = m->children.names[i],
+                         .flat = m->children.names[i],
+                         .sequential = m->children.names[i]};
 }
 
 int fdl_module_children(fdl_module *m)

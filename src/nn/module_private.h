@@ -17,10 +17,11 @@ typedef struct param_list {
 
 /* One part of a module in a walk: a child, or a node of a graph. */
 typedef struct module_part {
-    fdl_module *module; /* NULL: the part has none (an addition) */
-    const char *name;   /* its piece of canonical names; NULL: left out */
-    const char *flat;   /* its piece of flat names */
-    bool node;          /* a node of a graph, behind which the "/" of a canonical name can stand */
+    fdl_module *module;     /* NULL: the part has none (an addition) */
+    const char *name;       /* its piece of canonical names; NULL: left out */
+    const char *flat;       /* its piece of flat names */
+    const char *sequential; /* its piece of torch.nn.Sequential's names */
+    bool node;              /* a node of a graph, behind which the "/" of a canonical name can stand */
 } module_part;
 
 /* What a graph gives in place of the list of children. Each may be NULL. */
@@ -74,6 +75,19 @@ void module_release(fdl_module *m);
 /* Parts of m: its table's, or its children. */
 int module_parts(fdl_module *m);
 module_part module_part_at(fdl_module *m, int i);
+/* Bare leaf name of entry i; in a list made with .legacy the one of that view. */
+const char *params_leaf(const fdl_params *ps, int i);
+/* How many entries of the list stand for equal parts, along dim 0, of the tensor of entry i: 1 but for .legacy. */
+int params_parts(const fdl_params *ps, int i);
+
+/* A leaf in the view of versions 1 and 2 of checkpoints. */
+typedef struct legacy_leaf {
+    int parts;            /* 0: that view doesn't have it; 3: in three equal parts along dim 0 */
+    const char *names[3]; /* one a part */
+} legacy_leaf;
+/* Of the leaf of m, a child called `child` (NULL: it is none) of a module of kind `outer`. */
+legacy_leaf module_legacy_leaf(fdl_module *m, const char *leaf, const char *outer, const char *child);
+
 /* A number that no walk has used. */
 uint64_t module_new_walk(void);
 

@@ -8,7 +8,8 @@
 
 typedef struct entry {
     struct fdl_param *p;
-    const char *name;
+    const char *name, *leaf;
+    int parts;
 } entry;
 
 struct fdl_params {
@@ -72,23 +73,28 @@ typedef struct path {
 typedef struct found {
     struct fdl_param *p;
     char *name;
+    const char *leaf; /* the parameter's own, or the legacy view's */
+    int parts;
     int top; /* the outermost part below which it lies */
 } found;
 
 typedef struct collection {
     fdl_parameters_opts opts;
     bool buffers, trainable_only;
+    fdl_module *root;
     uint64_t walk;
     identities met;
     int n, room, top;
     found *at;
 } collection;
 
-static char *name_of(const path *p, const char *leaf)
+static char *name_of(const path *p, const char *leaf, bool sequential)
 {
     size_t length = strlen(leaf);
-    for (const path *q = p; q; q = q->outer)
-        length += q->part.name ? strlen(q->part.name) + 1 : 0;
+    for (const path *q = p; q; q = q->outer) {
+        const char *piece = sequential ? q->part.sequential : q->part.name;
+        length += piece ? strlen(piece) + 1 : 0;
+    }
     char *name = malloc(length + 1);
     if (!name)
         return NULL;
@@ -96,23 +102,21 @@ static char *name_of(const path *p, const char *leaf)
     memcpy(end, leaf, strlen(leaf) + 1);
     bool slash = false;
     for (; p; p = p->outer) {
-        char separator = p->part.node && !slash ? '/' : '.';
+        const char *piece = sequential ? p->part.sequential : p->part.name;
+        char separator = p->part.node && !slash && !sequential ? '/' : '.';
         slash |= p->part.node;
-        if (!p->part.name)
+        if (!piece)
             continue;
         *--end = separator;
-        end -= strlen(p->part.name);
-        memcpy(end, p->part.name, strlen(p->part.name));
+        end -= strlen(piece);
+        memcpy(end, piece, strlen(piece));
     }
     return name;
 }
 
-static fdl_status add(collection *c, struct fdl_param *p, const path *where)
+/* One entry: p under the leaf name, one of so many parts. */
+static fdl_status list_as(collection *c, struct fdl_param *p, const path *where, const char *leaf, int parts)
 {
-    bool first;
-    FDL_TRY(meet(&c->met, p->t, &first));
-    if (!first && !c->opts.every)
-        return FDL_OK;
     if (c->n == c->room) {
         int room = c->room ? 2 * c->room : 64;
         found *more = realloc(c->at, sizeof *more * (size_t)room);
@@ -127,13 +131,31 @@ static fdl_status add(collection *c, struct fdl_param *p, const path *where)
     char *name;
     if (c->opts.flat && outermost && outermost->part.node) {
         path flat = {.part = {.name = outermost->part.flat, .node = true}};
-        name = name_of(&flat, p->name);
+        name = name_of(&flat, leaf, false);
     } else {
-        name = name_of(where, p->name);
+        name = name_of(where, leaf, c->opts.sequential);
     }
     if (!name)
         return no_memory();
-    c->at[c->n++] = (found){p, name, c->top};
+    c->at[c->n++] = (found){p, name, leaf, parts, c->top};
+    return FDL_OK;
+}
+
+static fdl_status add(collection *c, fdl_module *m, struct fdl_param *p, const path *where)
+{
+    bool first;
+    FDL_TRY(meet(&c->met, p->t, &first));
+    if (!first && !c->opts.every)
+        return FDL_OK;
+    if (!c->opts.legacy)
+        return list_as(c, p, where, p->name, 1);
+    fdl_module *outer = !where || where->part.node ? NULL
+                        : where->outer             ? where->outer->part.module
+                                                   : c->root;
+    legacy_leaf leaf =
+        module_legacy_leaf(m, p->name, outer ? fdl_module_kind(outer) : "", outer ? where->part.name : NULL);
+    for (int i = 0; i < leaf.parts; i++)
+        FDL_TRY(list_as(c, p, where, leaf.names[i], leaf.parts));
     return FDL_OK;
 }
 
@@ -146,7 +168,7 @@ static fdl_status collect(collection *c, fdl_module *m, const path *where)
     const param_list *list = c->buffers ? &m->buffers : &m->params;
     for (int i = 0; i < list->n; i++)
         if (!list->at[i]->transient || c->opts.transient)
-            FDL_TRY(add(c, list->at[i], where));
+            FDL_TRY(add(c, m, list->at[i], where));
     int n = module_parts(m);
     for (int i = 0; i < n; i++) {
         path here = {.part = module_part_at(m, i), .outer = where};
@@ -166,7 +188,7 @@ static fdl_status index_flat_names(collection *c)
         for (int i = from; i < to; i++) {
             int count = 0, before = 0;
             for (int k = from; k < to; k++)
-                if (strcmp(c->at[k].p->name, c->at[i].p->name) == 0) {
+                if (strcmp(c->at[k].leaf, c->at[i].leaf) == 0) {
                     count++;
                     before += k < i;
                 }
@@ -210,7 +232,7 @@ static fdl_params *selected(const collection *c)
         if (!name)
             return NULL;
         memcpy(name, f->name, strlen(f->name) + 1);
-        ps->at[ps->n++] = (entry){f->p, name};
+        ps->at[ps->n++] = (entry){f->p, name, f->leaf, f->parts};
     }
     return ps;
 }
@@ -222,7 +244,8 @@ static fdl_params *collected(const char *function, fdl_module *m, const fdl_para
         fdl_null_operand(function, "m");
         return NULL;
     }
-    collection c = {.buffers = buffers, .trainable_only = trainable_only, .walk = module_new_walk()};
+    collection c = {
+        .buffers = buffers, .trainable_only = trainable_only, .root = m, .walk = module_new_walk()};
     if (opts)
         c.opts = *opts;
     fdl_status status = collect(&c, m, NULL);
@@ -281,6 +304,16 @@ const char *fdl_params_name(const fdl_params *ps, int i)
 {
     const entry *e = entry_at(__func__, ps, i);
     return e ? e->name : NULL;
+}
+
+const char *params_leaf(const fdl_params *ps, int i)
+{
+    return ps->at[i].leaf;
+}
+
+int params_parts(const fdl_params *ps, int i)
+{
+    return ps->at[i].parts;
 }
 
 static const char *name_in_list(const void *list, int i)
@@ -497,6 +530,21 @@ fdl_status fdl_params_freeze(const fdl_params *ps)
 fdl_status fdl_params_thaw(const fdl_params *ps)
 {
     return on_each(__func__, ps, fdl_param_thaw);
+}
+
+fdl_status fdl_params_freeze_named(const fdl_params *ps, const char *const *names, int n)
+{
+    if (!ps || (!names && n > 0))
+        return fdl_null_operand(__func__, ps ? "names" : "params");
+    for (int i = 0; i < n; i++) {
+        if (!names[i])
+            return fdl_null_operand(__func__, "a name");
+        if (!fdl_params_find(ps, names[i]))
+            return fdl_error_pending();
+    }
+    for (int i = 0; i < n; i++)
+        FDL_TRY(fdl_param_freeze(fdl_params_find(ps, names[i])));
+    return FDL_OK;
 }
 
 fdl_status fdl_freeze(fdl_module *m)

@@ -1,0 +1,191 @@
+/* What the tests of checkpoints share: files made by hand, byte by byte, and memory as a writer and a reader. */
+#ifndef FLODL_TESTS_TRAIN_CKPT_FILES_H
+#define FLODL_TESTS_TRAIN_CKPT_FILES_H
+
+#include "folder.h"
+
+#include "flodl/ckpt_file.h"
+
+typedef struct bytes {
+    unsigned char *at;
+    size_t n, read;
+} bytes;
+
+static FDL_UNUSED void put(bytes *b, const void *from, size_t n)
+{
+    b->at = realloc(b->at, b->n + n + 1);
+    assert_non_null(b->at);
+    memcpy(b->at + b->n, from, n);
+    b->n += n;
+}
+
+static FDL_UNUSED void put_number(bytes *b, uint64_t v, int size)
+{
+    unsigned char le[8];
+    for (int i = 0; i < 8; i++)
+        le[i] = (unsigned char)(v >> 8 * i);
+    put(b, le, (size_t)size);
+}
+
+/* To a file, freed. */
+static FDL_UNUSED const char *written(bytes *b, const char *path)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(b->at, 1, b->n, f), b->n);
+    assert_int_equal(fclose(f), 0);
+    free(b->at);
+    *b = (bytes){0};
+    return path;
+}
+
+/* ---- memory as a writer and a reader ---------------------------------------------------------------- */
+
+static FDL_UNUSED fdl_status write_bytes(void *ctx, const void *from, size_t n)
+{
+    put(ctx, from, n);
+    return FDL_OK;
+}
+
+/* Few bytes at a time. */
+static FDL_UNUSED int64_t read_bytes(void *ctx, void *to, size_t n)
+{
+    bytes *b = ctx;
+    size_t left = b->n - b->read, now = n < left ? n : left;
+    now = now < 1000 ? now : 1000;
+    if (now)
+        memcpy(to, b->at + b->read, now);
+    b->read += now;
+    return (int64_t)now;
+}
+
+/* ---- files by hand ---------------------------------------------------------------------------------- */
+
+typedef struct hand_entry {
+    const char *name;
+    int ndim;
+    int64_t shape[3];
+    double first; /* its elements: first, first + 1, ... in float32 */
+} hand_entry;
+
+static FDL_UNUSED int64_t numel_of(const hand_entry *e)
+{
+    int64_t n = 1;
+    for (int d = 0; d < e->ndim; d++)
+        n *= e->shape[d];
+    return n;
+}
+
+static FDL_UNUSED void put_values(bytes *b, const hand_entry *e)
+{
+    for (int64_t i = 0; i < numel_of(e); i++) {
+        float v = (float)(e->first + (double)i);
+        put(b, &v, sizeof v);
+    }
+}
+
+/* A file of version 1 or 2; hash: 64 digits, or NULL. */
+static FDL_UNUSED bytes fdlc_bytes(int version, const char *hash, int n, const hand_entry *entries)
+{
+    bytes b = {0};
+    put(&b, "FDLC", 4);
+    put_number(&b, (uint64_t)version, 4);
+    for (int i = 0; i < 32; i++) {
+        unsigned byte = 0;
+        if (hash)
+            sscanf(hash + 2 * i, "%2x", &byte);
+        put_number(&b, byte, 1);
+    }
+    put_number(&b, (uint64_t)n, 4);
+    for (int i = 0; i < n; i++) {
+        const hand_entry *e = &entries[i];
+        put_number(&b, strlen(e->name), 4);
+        put(&b, e->name, strlen(e->name));
+        put_number(&b, (uint64_t)e->ndim, 4);
+        for (int d = 0; d < e->ndim; d++)
+            put_number(&b, (uint64_t)e->shape[d], 8);
+        put_number(&b, 3, 1);
+        put_number(&b, (uint64_t)numel_of(e) * 4, 8);
+        put_values(&b, e);
+    }
+    return b;
+}
+
+/* A safetensors file without metadata. */
+static FDL_UNUSED bytes safetensors_bytes(int n, const hand_entry *entries)
+{
+    char header[8192] = "{";
+    size_t used = 1, at = 0;
+    for (int i = 0; i < n; i++) {
+        const hand_entry *e = &entries[i];
+        size_t end = at + (size_t)numel_of(e) * 4;
+        used += (size_t)snprintf(header + used, sizeof header - used,
+                                 "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[", i ? "," : "", e->name);
+        for (int d = 0; d < e->ndim; d++)
+            used += (size_t)snprintf(header + used, sizeof header - used, "%s%lld", d ? "," : "",
+                                     (long long)e->shape[d]);
+        used +=
+            (size_t)snprintf(header + used, sizeof header - used, "],\"data_offsets\":[%zu,%zu]}", at, end);
+        at = end;
+    }
+    used += (size_t)snprintf(header + used, sizeof header - used, "}");
+    bytes b = {0};
+    put_number(&b, used, 8);
+    put(&b, header, used);
+    for (int i = 0; i < n; i++)
+        put_values(&b, &entries[i]);
+    return b;
+}
+
+/* ---- modules ---------------------------------------------------------------------------------------- */
+
+static FDL_UNUSED fdl_tensor *param_of(fdl_module *m, const char *name)
+{
+    fdl_param *p = fdl_params_find(fdl_params_join(fdl_parameters(m), fdl_buffers(m)), name);
+    check_some(p);
+    return fdl_param_tensor(p);
+}
+
+/* Element i of a parameter or buffer. */
+static FDL_UNUSED double value_at(fdl_module *m, const char *name, int64_t i)
+{
+    FDL_SCOPE;
+    double v[4096];
+    fdl_tensor *t = param_of(m, name);
+    int64_t n = fdl_numel(t);
+    assert_true(n <= 4096 && i < n);
+    check_ok(fdl_to_f64(t, v, n));
+    return v[i];
+}
+
+/* All values to 1000, 1001, ... so that every change is seen. */
+static FDL_UNUSED void mark(fdl_module *m)
+{
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    fdl_params *ps = fdl_params_join(fdl_parameters(m), fdl_buffers(m));
+    double from = 1000;
+    for (int i = 0; i < fdl_params_count(ps); i++) {
+        fdl_param *p = fdl_params_at(ps, i);
+        fdl_tensor *t = fdl_param_tensor(p);
+        int64_t n = fdl_numel(t);
+        fdl_tensor *values = fdl_add(fdl_arange(0, (double)n, 1, .dtype = FDL_FLOAT64), from);
+        check_ok(fdl_param_set(p, fdl_reshape(values, fdl_shape_of(t))));
+        from += (double)n;
+    }
+}
+
+static FDL_UNUSED bool same_values(fdl_module *a, fdl_module *b)
+{
+    FDL_SCOPE;
+    fdl_params *x = fdl_params_join(fdl_parameters(a), fdl_buffers(a));
+    fdl_params *y = fdl_params_join(fdl_parameters(b), fdl_buffers(b));
+    if (fdl_params_count(x) != fdl_params_count(y))
+        return false;
+    for (int i = 0; i < fdl_params_count(x); i++)
+        if (!fdl_same(fdl_param_tensor(fdl_params_at(x, i)), fdl_param_tensor(fdl_params_at(y, i))))
+            return false;
+    return true;
+}
+
+#endif
