@@ -39,6 +39,8 @@
 #include "flodl/flow.h"
 #include "flodl/graph.h"
 #include "flodl/tree.h"
+#include "flodl/graph_hook.h"
+#include "flodl/patterns.h"
 #include "flodl/trend.h"
 #include "flodl/kind.h"
 #include "flodl/topology.h"

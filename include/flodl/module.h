@@ -170,7 +170,8 @@ FDL_API int fdl_module_children(fdl_module *m);
 /* Child i, borrowed, and its name. */
 FDL_API fdl_module *fdl_module_child_at(fdl_module *m, int i, const char **name);
 /* What a recorded run of the module (a CUDA graph) depends on, as one number: it is another as soon as anything of the tree
- * was frozen, thawed, put into training or eval mode, moved, cast, shared, added or replaced, and the same again only when
+ * was frozen, thawed, put into training or eval mode, moved, cast, shared, added or replaced, a hook of a graph
+ * added or removed (after which it never is what it was before), and the same again only when
  * everything is again as it was. Options that a module keeps to itself aren't seen. Made by a walk that takes some
  * nanoseconds a module and parameter. 0 on NULL. */
 FDL_API uint64_t fdl_module_generation(fdl_module *m);

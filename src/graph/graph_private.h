@@ -159,6 +159,7 @@ struct graph {
     fdl_tensor **value;
     int *root, *held;
     bool prefix;             /* an error that comes up is this forward's */
+    unsigned hooks;          /* added so far */
     graph_watcher *watchers; /* in the order in which they are told; NULL: nobody */
 
     /* Values of tagged nodes from the last run that computed them: kept handles, NULL before. */

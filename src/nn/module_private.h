@@ -46,8 +46,9 @@ struct fdl_module {
     const struct fdl_kind *kind; /* what it says it was made with; NULL: nothing */
     void *args;
     bool training;
-    bool failed;   /* a registration failed */
-    uint64_t seen; /* the last walk that came here */
+    bool failed;      /* a registration failed */
+    uint64_t version; /* raised when what it does changes otherwise than by its tensors and modules */
+    uint64_t seen;    /* the last walk that came here */
     param_list params, buffers;
     struct {
         int n;

@@ -87,6 +87,7 @@ static uint64_t mixed(uint64_t h, uint64_t v)
 static fdl_status mix_one(fdl_module *m, void *ctx)
 {
     uint64_t h = mixed(*(uint64_t *)ctx, (uint64_t)(uintptr_t)m << 1 | m->training);
+    h = mixed(h, m->version);
     for (int i = 0; i < m->params.n; i++)
         h = mixed(h, fdl_fingerprint(m->params.at[i]->t));
     for (int i = 0; i < m->buffers.n; i++)
