@@ -48,3 +48,17 @@ write("step-small.json", "2026-01-03T10:00:00Z", [model("alpha", [side("flodl", 
       settings=dict(device="cuda", threads=1, rounds=3, ms=100, batches_by_turns=4, sizes_divided_by=8))
 write("step-cpu.json", "2026-01-03T10:00:00Z", [alpha], settings=dict(device="cpu", threads=1, rounds=3, ms=100, batches_by_turns=4, sizes_divided_by=1))
 (FOLDER / "old.json").write_text(json.dumps(dict(benchmark="step", models=[])) + "\n")
+
+
+def case(name, plain, above, heap):
+    return dict(name=name, what=f"what {name} is", steps=20, plain=plain, graph_us=100.0, hand_us=97.0, above_ns_a_step=above, heap_calls=heap)
+
+
+def passes(name, width, graph):
+    return dict(name=name, what=f"what {name} is", width=width, batch=256, graph_s=graph, hand_s=[0.1] * 3, **{"pass": "forward"})
+
+
+graph = dict(format=1, benchmark="graph", date="2026-01-02T00:00:00Z", machine=MACHINE, threads=1, rounds=41, sizes_divided_by=1,
+             cases=[case("identities", 1, 1.0, 0), case("linears", 1, 150.0, -1), case("loop", 0, 3000.0, 2)],
+             models=[passes("tower", 1024, [0.1, 0.102, 0.104]), passes("gate", 512, [0.11, 0.103, 0.103])])
+(FOLDER / "graph.json").write_text(json.dumps(graph, indent=1) + "\n")
