@@ -38,9 +38,11 @@ typedef enum fdl_reduce_kind {
     FDL_REDUCE_PROD,
     FDL_REDUCE_MEAN,
     FDL_REDUCE_MAX,
-    FDL_REDUCE_MIN
+    FDL_REDUCE_MIN,
+    FDL_REDUCE_NORM,  /* the 2-norm of all elements: fdl_graph_collect_with */
+    FDL_REDUCE_SCALAR /* the one element that there must be: likewise */
 } fdl_reduce_kind;
-/* torch.scatter_reduce with include_self: the shape of x. */
+/* torch.scatter_reduce with include_self: the shape of x. NORM and SCALAR: FDL_E_ARG. */
 FDL_API fdl_tensor *fdl_scatter_reduce(fdl_tensor *x, int dim, fdl_tensor *idx, fdl_tensor *src,
                                        fdl_reduce_kind how);
 /* torch.index_add: a copy of x with slice src[k] added to slice idx[k] along dim. */

@@ -7,7 +7,7 @@
 #ifndef FLODL_MONITOR_H
 #define FLODL_MONITOR_H
 
-#include "flodl/base.h"
+#include "flodl/metric.h"
 
 FDL_BEGIN_DECLS
 
@@ -15,17 +15,8 @@ typedef struct fdl_monitor fdl_monitor;
 
 /* ---- metrics ----------------------------------------------------------------------------------- */
 
-/* A number with its name. The monitor copies the name. */
-typedef struct fdl_metric {
-    const char *name; /* UTF-8, not empty */
-    double value;
-} fdl_metric;
-
-/* Ends an array of metrics. `.metrics = FDL_METRICS({"loss", loss}, {"lr", lr})` writes such an array. */
-#define FDL_METRIC_END             \
-    {                              \
-        (const char *)FDL_END, 0.0 \
-    }
+/* Metrics are arrays that end in FDL_METRIC_END, as FDL_METRICS({"loss", loss}, {"lr", lr}) writes them. The
+ * monitor copies the names. */
 
 enum { FDL_MONITOR_MAX_METRICS = 256 }; /* in one call */
 
@@ -136,8 +127,6 @@ FDL_API int fdl_monitor_signal(const fdl_monitor *mon);
 FDL_END_DECLS
 
 #ifndef __cplusplus
-/* Metrics with their names: `.metrics = FDL_METRICS({"loss", loss}, {"lr", lr})`. */
-#define FDL_METRICS(...) ((const fdl_metric[]){__VA_ARGS__, FDL_METRIC_END})
 #define fdl_monitor_new(...) fdl_monitor_new_(__VA_ARGS__, .opts_ = 0)
 #define fdl_monitor_new_(total, ...) fdl_monitor_new_opt(total, &(fdl_monitor_opts){__VA_ARGS__})
 #define fdl_monitor_log(mon, epoch, ...) fdl_monitor_log_(mon, epoch, __VA_ARGS__, .opts_ = 0)

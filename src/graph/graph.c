@@ -25,6 +25,7 @@ static void graph_free(void *self)
 {
     graph *g = self;
     graph_drop_tags(g);
+    graph_observed_free(g);
     while (g->watchers)
         graph_unwatch(g, g->watchers);
     tree_free(g);

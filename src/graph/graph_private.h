@@ -168,6 +168,11 @@ struct graph {
 
     char hash[65], short_hash[9], legacy_hash[65];
     char *source_config; /* NULL: none */
+
+    /* Observation (observe.c). */
+    bool begun; /* a forward, or a record, has come; at that time: */
+    double began;
+    struct observation *observed; /* NULL: nothing was asked or recorded */
 };
 
 /* NULL and the error when m is no graph. */
@@ -196,6 +201,11 @@ void graph_watch(graph *g, graph_watcher *w);
 void graph_unwatch(graph *g, graph_watcher *w);
 /* Writes "linear_3" or "linear_3 (#hidden)" to buf; returns buf. */
 const char *node_title(const graph_node *node, char *buf, size_t size);
+
+/* The time of a graph's training begins. */
+void graph_begun(graph *g);
+/* Frees what was observed. */
+void graph_observed_free(graph *g);
 
 /* ---- the tree of graphs -------------------------------------------------------------------------------- */
 

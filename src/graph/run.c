@@ -156,6 +156,8 @@ fdl_tensor *graph_forward(fdl_module *m, int n, fdl_tensor *const *inputs)
     if (FDL_UNLIKELY(n != g->inputs))
         return wrong_count(g, n);
     g->prefix = fdl_error_pending() == FDL_OK;
+    if (FDL_UNLIKELY(!g->begun))
+        graph_begun(g);
     graph_drop_tags(g);
     for (int i = 0; i < n; i++)
         g->slot[g->input_slot[i]] = inputs[i];

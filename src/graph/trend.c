@@ -32,17 +32,16 @@ const fdl_trend *fdl_trend_of(int64_t n, const double *values)
     return t;
 }
 
-fdl_status trend_add(fdl_trend *t, double value)
+fdl_status trend_reserve(fdl_trend *t)
 {
-    if (t->n == t->room) {
-        int64_t room = t->room ? 2 * t->room : 16;
-        double *at = realloc(t->at, (size_t)room * sizeof *at);
-        if (!at)
-            return fdl_fail(FDL_E_OOM, "no memory for %lld points of a trend", (long long)room);
-        t->at = at;
-        t->room = room;
-    }
-    t->at[t->n++] = value;
+    if (t->n < t->room)
+        return FDL_OK;
+    int64_t room = t->room ? 2 * t->room : 16;
+    double *at = realloc(t->at, (size_t)room * sizeof *at);
+    if (!at)
+        return fdl_fail(FDL_E_OOM, "no memory for %lld points of a trend", (long long)room);
+    t->at = at;
+    t->room = room;
     return FDL_OK;
 }
 
