@@ -4,6 +4,19 @@ find_package(PkgConfig REQUIRED)
 find_package(ZLIB REQUIRED)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 
+# Drawings as SVG (src/graph/svg.c).
+option(FLODL_GRAPHVIZ "lay drawings out with libgraphviz, where it is installed" ON)
+set(graphviz "")
+if(FLODL_GRAPHVIZ)
+  pkg_check_modules(GRAPHVIZ IMPORTED_TARGET libgvc libcgraph)
+  if(GRAPHVIZ_FOUND)
+    set(graphviz PkgConfig::GRAPHVIZ)
+    set_source_files_properties(src/graph/svg.c PROPERTIES COMPILE_DEFINITIONS FLODL_GRAPHVIZ)
+  else()
+    message(STATUS "libgraphviz is missing: no drawings as SVG")
+  endif()
+endif()
+
 add_library(flodl_base OBJECT ${base_sources})
 target_include_directories(flodl_base PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/include)
 target_link_libraries(flodl_base PUBLIC ZLIB::ZLIB Threads::Threads m)
@@ -32,7 +45,7 @@ set_source_files_properties(${stock_source} PROPERTIES INCLUDE_DIRECTORIES ${CMA
 add_library(flodl_objects OBJECT ${torch_sources} ${c_sources} ${stock_source})
 add_dependencies(flodl_objects flodl_where)
 target_compile_definitions(flodl_objects PRIVATE FDL_NO_WHERE)
-target_link_libraries(flodl_objects PUBLIC flodl_base PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB)
+target_link_libraries(flodl_objects PUBLIC flodl_base PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB ${graphviz})
 # libtorch is built with NDEBUG, and some of its classes have other members without it: in every preset.
 set_source_files_properties(${torch_sources} PROPERTIES COMPILE_DEFINITIONS NDEBUG
   # lines are enough for wrappers; libtorch's types in the debug information cost a quarter of the time
@@ -55,7 +68,7 @@ function(flodl_add_library name type)
     INSTALL_RPATH_USE_LINK_PATH ON)
   add_dependencies(${name} flodl_where)
   target_include_directories(${name} PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/include ${CMAKE_CURRENT_BINARY_DIR}/include)
-  target_link_libraries(${name} PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB Threads::Threads m)
+  target_link_libraries(${name} PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB ${graphviz} Threads::Threads m)
 endfunction()
 flodl_add_library(flodl SHARED)
 # Nothing but fdl_* leaves the library: what libtorch's headers instantiate stays inside.

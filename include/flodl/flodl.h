@@ -46,6 +46,7 @@
 #include "flodl/kind.h"
 #include "flodl/topology.h"
 #include "flodl/observe.h"
+#include "flodl/draw.h"
 #include "flodl/init.h"
 #include "flodl/nn.h"
 #include "flodl/data.h"

@@ -46,16 +46,30 @@ const char *name_fault(const char *name);
 /* ---- a graph: what was built --------------------------------------------------------------------------- */
 
 typedef struct plan_node plan_node;
+typedef struct graph_node graph_node;
+
+/* How a node is drawn. */
+typedef enum node_look {
+    LOOK_MODULE, /* as its module's kind says */
+    LOOK_STATE,  /* it reads state */
+    LOOK_SUM,
+    LOOK_MAP,
+    LOOK_LOOP,
+    LOOK_CHOICE /* child 0 of its module decides about the others */
+} node_look;
 
 /* How a node runs. */
 typedef struct node_type {
     const char *hashed_kind; /* in the structural hash, in place of its module's kind */
     bool numbered;           /* its ports are input_0, input_1, ... instead of input */
     bool bare; /* runs in the graph's scope: what it makes is its result, temporaries it drops itself */
+    node_look look;
+    /* In drawings, behind the node's kind: "x 3". Writes to buf. NULL: nothing. */
+    void (*note)(const graph_node *node, char *buf, size_t size);
     fdl_tensor *(*run)(graph *g, const plan_node *p);
 } node_type;
 
-typedef struct graph_node {
+struct graph_node {
     const node_type *type;
     fdl_module *module; /* borrowed; NULL: none */
     void *self;         /* of the step that made it, when its type needs that */
@@ -71,7 +85,7 @@ typedef struct graph_node {
     int at;                 /* position and kind of the step, for errors */
     const char *kind;
     int place, level; /* in the order of execution */
-} graph_node;
+};
 
 /* To port `port` of node `to`: its inputs, then its refs. In order of creation. */
 typedef struct graph_edge {

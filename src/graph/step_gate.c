@@ -100,7 +100,7 @@ static fdl_tensor *run_gate(graph *g, const plan_node *p)
     return combine(s->n, s->y, w);
 }
 
-static const node_type gate_node = {.hashed_kind = "module", .run = run_gate};
+static const node_type gate_node = {.hashed_kind = "module", .look = LOOK_CHOICE, .run = run_gate};
 
 static fdl_status add_gate(fdl_flow_builder *b, fdl_module *step)
 {

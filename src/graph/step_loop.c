@@ -33,7 +33,13 @@ static fdl_tensor *run_loop(graph *g, const plan_node *p)
     return state;
 }
 
-static const node_type loop_node = {.hashed_kind = "module", .run = run_loop};
+static void note_loop(const graph_node *node, char *buf, size_t size)
+{
+    snprintf(buf, size, "\u00d7%lld", (long long)((const loop *)node->self)->n);
+}
+
+static const node_type loop_node = {
+    .hashed_kind = "module", .look = LOOK_LOOP, .note = note_loop, .run = run_loop};
 
 static fdl_status note_reset(fdl_module *m, void *ctx)
 {

@@ -59,7 +59,7 @@ static fdl_tensor *run_sum(graph *g, const plan_node *p)
     return sum;
 }
 
-const node_type sum_node = {.numbered = true, .bare = true, .run = run_sum};
+const node_type sum_node = {.numbered = true, .bare = true, .look = LOOK_SUM, .run = run_sum};
 
 static fdl_tensor *run_mean(graph *g, const plan_node *p)
 {
@@ -75,7 +75,7 @@ static fdl_tensor *run_mean(graph *g, const plan_node *p)
     return mean;
 }
 
-static const node_type mean_node = {.numbered = true, .bare = true, .run = run_mean};
+static const node_type mean_node = {.numbered = true, .bare = true, .look = LOOK_SUM, .run = run_mean};
 
 /* ---- split --------------------------------------------------------------------------------------------- */
 

@@ -1,13 +1,15 @@
 #!/bin/sh
 # Installs what is missing of the tools and libraries that building needs (`build`), or that downloading libtorch needs
 # (`fetch`), through apt: as root or with sudo after one line that says what and how much, otherwise prints the command
-# and exits with 3. Says nothing when nothing is missing.
+# and exits with 3. Says nothing when nothing is missing. What flodl can do without (libgraphviz) is installed with the rest,
+# and no reason to stop when it can't be.
 set -eu
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
 missing=
 want() { missing="$missing $1"; }
+wished=
 
 case ${1:-} in
 build)
@@ -23,6 +25,7 @@ build)
             { has pkg-config && pkg-config --exists "${pair%%:*}"; } || want "${pair#*:}"
         done
     fi
+    { has pkg-config && pkg-config --exists libgvc libcgraph; } || wished=libgraphviz-dev
     # A compiler without the C library's headers, which a minimal system may have.
     if has "${CC:-cc}" && [ ! -e /usr/include/stdio.h ] && has apt-get; then want libc6-dev; fi
     ;;
@@ -36,12 +39,22 @@ fetch)
     exit 2
     ;;
 esac
-[ -n "$missing" ] || exit 0
-missing=${missing# }
+[ -n "$missing$wished" ] || exit 0
+
+# The end where nothing can be installed: $1 is the message about what building needs.
+give_up() {
+    if [ -n "$needed" ]; then
+        echo "error: $1" >&2
+        exit 3
+    fi
+    echo "fdl: $wished isn't installed: flodl is built without drawings as SVG" >&2
+    exit 0
+}
+needed=${missing# }
+missing=${needed:+$needed${wished:+ }}$wished
 
 if ! has apt-get; then
-    echo "error: missing: $missing (these are Debian's names); install them with this system's package manager" >&2
-    exit 3
+    give_up "missing: $missing (these are Debian's names); install them with this system's package manager"
 fi
 install="apt-get install -y --no-install-recommends $missing"
 
@@ -50,8 +63,7 @@ if [ "$(id -u)" -ne 0 ]; then
     if has sudo && { sudo -n true 2>/dev/null || [ -t 2 ]; }; then
         as_root=sudo
     else
-        echo "error: missing: $missing; as root run: apt-get update && $install" >&2
-        exit 3
+        give_up "missing: $missing; as root run: apt-get update && $install"
     fi
 fi
 
@@ -65,6 +77,5 @@ echo "fdl: installing $missing${size:+ with what they need ($size)}: $as_root${a
 # shellcheck disable=SC2086
 if ! DEBIAN_FRONTEND=noninteractive $as_root apt-get -qq -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 install -y \
     --no-install-recommends $missing >&2; then
-    echo "error: could not install: $missing; try: apt-get update && $install" >&2
-    exit 3
+    give_up "could not install: $missing; try: apt-get update && $install"
 fi

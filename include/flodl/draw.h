@@ -1,0 +1,51 @@
+/* Drawings of a graph: as DOT text, and laid out as SVG.
+ *
+ *     FDL_CHECK(fdl_graph_svg(model, "model.svg"));
+ *     FDL_CHECK(fdl_graph_svg(model, "whole.svg", .expand = true));
+ *
+ * Solid edges are data, dashed blue ones what fdl_flow_using wires, dotted orange ones state that waits for the next forward.
+ * The nodes of a level, which don't depend on each other, stand in one dashed box. */
+#ifndef FLODL_DRAW_H
+#define FLODL_DRAW_H
+
+#include "flodl/graph.h"
+
+FDL_BEGIN_DECLS
+
+typedef struct fdl_graph_draw_opts {
+    int opts_;
+    bool
+        expand; /* graphs inside and the bodies of loops and maps are drawn too, as boxes around what is in them */
+    bool flat; /* every node of the graph is one shape, gates and switches too; not together with .expand */
+    bool no_levels; /* without the boxes around levels */
+} fdl_graph_draw_opts;
+
+/* ---- DOT ----------------------------------------------------------------------------------------------- */
+
+/* The graph in Graphviz's language: a node is called by its id, what is inside one "<id>/expert_0" or
+ * "<id>/<id inside>". A node's label has its kind, its tags ("#hidden") and its number of parameters. Text, owned (free).
+ * NULL: FDL_E_ARG for .expand with .flat, FDL_E_OOM. */
+FDL_API char *fdl_graph_dot_opt(fdl_module *g, const fdl_graph_draw_opts *opts);
+
+/* ---- SVG ----------------------------------------------------------------------------------------------- */
+
+/* The same drawing laid out, as one <svg> element that stands by itself or within HTML; dark where the reader prefers dark
+ * (prefers-color-scheme). Text, owned (free). Graphs of more than some thousand nodes are laid out level by level with
+ * straight edges, in seconds. A flodl built without libgraphviz: FDL_E_UNSUPPORTED; a layout that fails: FDL_E_STATE with
+ * the library's text. One call at a time in the process, others wait: the library isn't made for threads. */
+FDL_API char *fdl_graph_svg_text_opt(fdl_module *g, const fdl_graph_draw_opts *opts);
+/* The same to a file, which is there complete or not at all. FDL_E_IO: it can't be written. */
+FDL_API fdl_status fdl_graph_svg_opt(fdl_module *g, const char *file, const fdl_graph_draw_opts *opts);
+
+FDL_END_DECLS
+
+#ifndef __cplusplus
+#define fdl_graph_dot(...) fdl_graph_dot_(__VA_ARGS__, .opts_ = 0)
+#define fdl_graph_dot_(g, ...) fdl_graph_dot_opt(g, &(fdl_graph_draw_opts){__VA_ARGS__})
+#define fdl_graph_svg_text(...) fdl_graph_svg_text_(__VA_ARGS__, .opts_ = 0)
+#define fdl_graph_svg_text_(g, ...) fdl_graph_svg_text_opt(g, &(fdl_graph_draw_opts){__VA_ARGS__})
+#define fdl_graph_svg(g, ...) fdl_graph_svg_(g, __VA_ARGS__, .opts_ = 0)
+#define fdl_graph_svg_(g, file, ...) fdl_graph_svg_opt(g, file, &(fdl_graph_draw_opts){__VA_ARGS__})
+#endif
+
+#endif
