@@ -86,9 +86,11 @@ FDL_API fdl_module *fdl_flow_gate_of(fdl_module *router, int n, fdl_module *cons
 FDL_API fdl_module *fdl_flow_tag(const char *name);
 /* Between a split and its merge: tags name_0, name_1, ... for the branches. */
 FDL_API fdl_module *fdl_flow_tag_group(const char *name);
-/* `fdl_flow_using("a", "b")`: the step before it gets the values of these tags, which stand before that step,
- * as further inputs: a module that takes them (forward_named, or a nested graph by the names of its inputs),
- * every branch of a split, the body of a loop at every run; a merge adds them. */
+/* `fdl_flow_using("a", "b")`: the step before it gets the values of these tags as further inputs: a module that takes them
+ * (forward_named, or a nested graph by the names of its inputs), every branch of a split, the body of a loop at every run; a
+ * merge adds them. "mask=attention_mask" gives the value of "attention_mask" under the name "mask". A tag that stands before
+ * it gives the value of the same call; one that comes later that of the call before (flodl/graph.h, state). A name that no
+ * step has in the end: FDL_E_ARG when the flow is built. */
 FDL_API fdl_module *fdl_flow_using_of(int n, const char *const *names);
 /* `fdl_flow_input("ctx", "mask")`: further inputs of the graph, tagged with their names. */
 FDL_API fdl_module *fdl_flow_input_of(int n, const char *const *names);

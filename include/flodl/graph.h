@@ -52,6 +52,46 @@ FDL_API const char *const *fdl_graph_tag_group(fdl_module *g, const char *name, 
  * such tag: NULL and FDL_E_ARG; not computed so far: NULL and FDL_E_STATE. */
 FDL_API fdl_tensor *fdl_graph_tagged(fdl_module *g, const char *tag);
 
+/* ---- state from call to call --------------------------------------------------------------------------- */
+
+/* fdl_flow_using of a tag that stands behind it makes a slot of state: the step gets what the tagged node gave in the call
+ * before, with its history. While the slot is empty it gets zeros with shape, dtype and device of its own main input. A call
+ * that fails leaves all slots as they were. A value is written by reference; of what the caller handed in, a copy.
+ *
+ * In training, gradients flow back through earlier calls until their history is cut: so a step is forward, backward,
+ * optimizer step, fdl_graph_end_step (truncated backpropagation through time); or several forwards, one loss over them, one
+ * backward, then fdl_graph_end_step. Backward of each call without it fails in the second one. fdl_trainer_step cuts by
+ * itself. A batch of another size doesn't fit the state of the one before: fdl_graph_reset_state. */
+
+/* Whether g has a slot of its own, not one in a graph inside. */
+FDL_API bool fdl_graph_has_state(fdl_module *g);
+/* Empties the slots of g and of all graphs inside, and does fdl_module_reset of all modules. */
+FDL_API fdl_status fdl_graph_reset_state(fdl_module *g);
+/* Cuts the history of slots and of values under tags, in g and in all graphs inside, and does fdl_module_detach_state of all
+ * modules. Values stay. */
+FDL_API fdl_status fdl_graph_detach_state(fdl_module *g);
+
+/* Slots of g itself, in the order in which they were first used; a name is the tag of the node that writes it. */
+FDL_API int fdl_graph_state_count(fdl_module *g);
+FDL_API const char *fdl_graph_state_name(fdl_module *g, int i);
+/* The value, as for going on elsewhere or later. Scope. No such slot: NULL and FDL_E_ARG; empty: NULL and FDL_E_STATE. */
+FDL_API fdl_tensor *fdl_graph_state_get(fdl_module *g, const char *name);
+/* Sets it to value, without a copy; NULL empties it. */
+FDL_API fdl_status fdl_graph_state_set(fdl_module *g, const char *name, fdl_tensor *value);
+/* What is read while the slot is empty, in place of zeros, as it is: a constant, or a parameter, which so is learned. No
+ * copy; NULL: zeros again. fdl_refs_initial is false then. */
+FDL_API fdl_status fdl_graph_state_initial(fdl_module *g, const char *name, fdl_tensor *value);
+
+/* Ends a training step: fdl_graph_detach_state, and counts it. */
+FDL_API fdl_status fdl_graph_end_step(fdl_module *g);
+/* Ends a sequence: fdl_graph_reset_state. */
+FDL_API fdl_status fdl_graph_end_sequence(fdl_module *g);
+/* Ends an epoch, and counts it. */
+FDL_API fdl_status fdl_graph_end_epoch(fdl_module *g);
+/* Steps and epochs that ended so; of g itself, not of graphs inside. -1 on failure. */
+FDL_API int64_t fdl_graph_step_count(fdl_module *g);
+FDL_API int64_t fdl_graph_epoch_count(fdl_module *g);
+
 FDL_END_DECLS
 
 #endif

@@ -175,6 +175,25 @@ FDL_API fdl_module *fdl_module_child_at(fdl_module *m, int i, const char **name)
  * everything is again as it was. Options that a module keeps to itself aren't seen. Made by a walk that takes some
  * nanoseconds a module and parameter. 0 on NULL. */
 FDL_API uint64_t fdl_module_generation(fdl_module *m);
+/* ---- what runs leave behind ------------------------------------------------------------------------------ */
+
+/* For those who record runs (CUDA graphs): graphs keep values under tags, and carry state from call to call, which a replayed
+ * run must find and leave at the same addresses. */
+
+/* Does fdl_module_detach_state, and then copies the values of state slots into tensors that the modules keep and use again
+ * as long as shape, dtype and device stay. After the backward pass: memory that it needs may be written. */
+FDL_API fdl_status fdl_module_settle(fdl_module *m);
+/* Those tensors, an entry a state slot of the tree, NULL where fdl_module_settle has made none; .n is 0 for a tree without
+ * state. Scope, NULL .at on failure. */
+FDL_API fdl_list fdl_module_states(fdl_module *m);
+/* What the last run left in the tree beside its result: an entry a state slot and a tagged value, NULL where there is none.
+ * Scope, NULL .at on failure. */
+FDL_API fdl_list fdl_module_left(fdl_module *m);
+/* Puts it there again; no values are copied. A list of another length, as of another tree: FDL_E_ARG. */
+FDL_API fdl_status fdl_module_set_left(fdl_module *m, fdl_list left);
+
+/* ---- walking -------------------------------------------------------------------------------------------- */
+
 /* fn on every module of the tree once, self first, then children in order; a status other than FDL_OK stops the walk and
  * is returned. */
 FDL_API fdl_status fdl_module_walk(fdl_module *m, fdl_status (*fn)(fdl_module *m, void *ctx), void *ctx);
@@ -185,6 +204,9 @@ FDL_API fdl_status fdl_module_walk(fdl_module *m, fdl_status (*fn)(fdl_module *m
 FDL_API fdl_tensor *fdl_refs_get(const fdl_refs *r, const char *name);
 /* The same; not wired: NULL and an error that lists what is. */
 FDL_API fdl_tensor *fdl_refs_need(const fdl_refs *r, const char *name);
+/* True: nobody has written that state so far, and the ref is zeros like the main input. A cell whose state has another shape
+ * makes its own zeros then. Not seen through the input of a graph inside. */
+FDL_API bool fdl_refs_initial(const fdl_refs *r, const char *name);
 FDL_API size_t fdl_refs_count(const fdl_refs *r);
 FDL_API const char *fdl_refs_name(const fdl_refs *r, size_t i);
 FDL_API fdl_tensor *fdl_refs_at(const fdl_refs *r, size_t i);

@@ -31,8 +31,13 @@ int flow_node(fdl_flow_builder *b, const node_type *type, const char *kind, int 
     const char *sequential = arena_text(&g->memory, "%d", b->steps ? b->steps - 1 : 0);
     if (!id || !sequential)
         return -1;
-    g->node[g->nodes] = (graph_node){
-        .type = type, .id = id, .sequential = sequential, .inputs = inputs, .at = b->at, .kind = b->kind};
+    g->node[g->nodes] = (graph_node){.type = type,
+                                     .id = id,
+                                     .sequential = sequential,
+                                     .inputs = inputs,
+                                     .state = -1,
+                                     .at = b->at,
+                                     .kind = b->kind};
     return g->nodes++;
 }
 
@@ -248,7 +253,7 @@ fdl_module *fdl_flow_build(fdl_flow_builder *b)
     }
     free(b->branch);
     free(b->target);
-    free(b->await);
+    name_free(&b->awaited);
     name_free(&b->names);
     free(b);
     return m;

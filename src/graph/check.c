@@ -22,33 +22,22 @@ static const char *some(const text *t)
 
 /* ---- names that were used and never tagged ------------------------------------------------------------- */
 
-static fdl_status check_awaited(fdl_flow_builder *b)
+static fdl_status check_states(fdl_flow_builder *b)
 {
     text missing = {0};
-    name_map met = {0};
-    fdl_status status = FDL_OK;
-    const awaited *first = NULL, *later = NULL;
-    for (int i = 0; status == FDL_OK && i < b->awaits; i++) {
-        const awaited *a = &b->await[i];
-        if (name_find(&b->names, a->name) != -1) {
-            later = later ? later : a;
-        } else if (name_find(&met, a->name) == -1) {
-            put(&missing, a->name);
-            first = first ? first : a;
-            status = name_put(&met, a->name, i);
-        }
+    const graph_state *first = NULL;
+    for (int i = 0; i < b->g->states; i++) {
+        const graph_state *s = &b->g->state[i];
+        if (s->node >= 0)
+            continue;
+        put(&missing, s->name);
+        first = first ? first : s;
     }
-    name_free(&met);
-    if (status != FDL_OK || (!first && !later))
-        return status;
-    b->at = first ? first->at : later->at;
-    b->kind = first ? first->kind : later->kind;
-    if (first)
-        return flow_fail(b, FDL_E_ARG, "no step has the tag %s", missing.at);
-    return flow_fail(b, FDL_E_UNSUPPORTED,
-                     "the tag \"%s\" stands behind this step; only the values of earlier steps can "
-                     "be used",
-                     later->name);
+    if (!first)
+        return FDL_OK;
+    b->at = first->at;
+    b->kind = first->kind;
+    return flow_fail(b, FDL_E_ARG, "no step has the tag %s", missing.at);
 }
 
 /* ---- refs against what a module says it takes ---------------------------------------------------------- */
@@ -139,7 +128,7 @@ static fdl_status check_tags(fdl_flow_builder *b)
 
 fdl_status flow_check(fdl_flow_builder *b)
 {
-    FDL_TRY(check_awaited(b));
+    FDL_TRY(check_states(b));
     for (int i = 0; i < b->g->nodes; i++)
         FDL_TRY(check_node_refs(b, &b->g->node[i]));
     FDL_TRY(check_tags(b));

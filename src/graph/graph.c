@@ -26,6 +26,11 @@ static void graph_free(void *self)
     graph *g = self;
     graph_drop_tags(g);
     graph_observed_free(g);
+    for (int i = 0; g->carried && i < g->states; i++) {
+        fdl_free(g->carried[i].value);
+        fdl_free(g->carried[i].place);
+        fdl_free(g->carried[i].initial);
+    }
     while (g->watchers)
         graph_unwatch(g, g->watchers);
     tree_free(g);
@@ -40,12 +45,19 @@ static void graph_free(void *self)
     free(g->input);
     free(g->internal);
     free(g->source_config);
+    free(g->state);
     arena_free(&g->memory);
+}
+
+static void reset(void *self)
+{
+    graph_drop_state(self);
 }
 
 static void detach(void *self)
 {
     graph_detach_tags(self);
+    graph_detach_state(self);
 }
 
 static fdl_status moved(void *self, fdl_device d)
@@ -55,9 +67,21 @@ static fdl_status moved(void *self, fdl_device d)
     return FDL_OK;
 }
 
-static const fdl_module_ops graph_ops = {
-    .kind = "graph", .size = sizeof(graph), .detach_state = detach, .to = moved, .free = graph_free};
-static const module_table graph_table = {.parts = graph_parts, .part = graph_part, .forward = graph_forward};
+static module_rest rest(fdl_module *m)
+{
+    const graph *g = m->self;
+    return (module_rest){
+        .slots = g->carried ? g->states : 0, .slot = g->carried, .values = g->cells, .value = g->cell};
+}
+
+static const fdl_module_ops graph_ops = {.kind = "graph",
+                                         .size = sizeof(graph),
+                                         .reset = reset,
+                                         .detach_state = detach,
+                                         .to = moved,
+                                         .free = graph_free};
+static const module_table graph_table = {
+    .parts = graph_parts, .part = graph_part, .forward = graph_forward, .rest = rest};
 
 fdl_module *graph_new(void)
 {
@@ -103,7 +127,7 @@ const char *fdl_graph_label(fdl_module *m)
     return g ? g->label : NULL;
 }
 
-static bool within(const char *function, int i, int n, const char *what)
+bool graph_within(const char *function, int i, int n, const char *what)
 {
     if (i >= 0 && i < n)
         return true;
@@ -120,7 +144,7 @@ int fdl_graph_input_count(fdl_module *m)
 const char *fdl_graph_input_name(fdl_module *m, int i)
 {
     const graph *g = graph_of(__func__, m);
-    return g && within(__func__, i, g->inputs, "input") ? g->input[i].name : NULL;
+    return g && graph_within(__func__, i, g->inputs, "input") ? g->input[i].name : NULL;
 }
 
 int fdl_graph_node_count(fdl_module *m)
@@ -132,13 +156,13 @@ int fdl_graph_node_count(fdl_module *m)
 const char *fdl_graph_node_id(fdl_module *m, int i)
 {
     const graph *g = graph_of(__func__, m);
-    return g && within(__func__, i, g->nodes, "node") ? g->node[g->plan[i].node].id : NULL;
+    return g && graph_within(__func__, i, g->nodes, "node") ? g->node[g->plan[i].node].id : NULL;
 }
 
 int fdl_graph_node_level(fdl_module *m, int i)
 {
     const graph *g = graph_of(__func__, m);
-    return g && within(__func__, i, g->nodes, "node") ? g->node[g->plan[i].node].level : -1;
+    return g && graph_within(__func__, i, g->nodes, "node") ? g->node[g->plan[i].node].level : -1;
 }
 
 int fdl_graph_tag_count(fdl_module *m)
@@ -150,7 +174,7 @@ int fdl_graph_tag_count(fdl_module *m)
 const char *fdl_graph_tag_name(fdl_module *m, int i)
 {
     const graph *g = graph_of(__func__, m);
-    return g && within(__func__, i, g->tags, "tag") ? g->tag[i].name : NULL;
+    return g && graph_within(__func__, i, g->tags, "tag") ? g->tag[i].name : NULL;
 }
 
 const char *const *fdl_graph_tag_group(fdl_module *m, const char *name, int *n)

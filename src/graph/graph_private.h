@@ -81,8 +81,10 @@ struct graph_node {
     bool sums;              /* refs are further operands */
     int inputs;             /* ports before the refs */
     int refs, ref_room;
-    const char **ref_names; /* in order of fdl_flow_using */
-    int at;                 /* position and kind of the step, for errors */
+    const char **ref_names;   /* in order of fdl_flow_using */
+    const char **ref_sources; /* whose value each is: a tag, or the name of a state */
+    int state;                /* of a reader of state: which; -1: it is none */
+    int at;                   /* position and kind of the step, for errors */
     const char *kind;
     int place, level; /* in the order of execution */
 };
@@ -96,6 +98,14 @@ typedef struct graph_name {
     const char *name;
     int node;
 } graph_name;
+
+/* What is carried from one call to the next: the value of a node, for steps before it. */
+typedef struct graph_state {
+    const char *name; /* the tag of the node that writes it */
+    int node;         /* that node; -1: not tagged so far */
+    int at;           /* the step that used it first, for errors */
+    const char *kind;
+} graph_state;
 
 typedef struct graph_group {
     const char *name;
@@ -116,7 +126,10 @@ struct plan_node {
     int last, last_end;           /* in lasts: nodes whose value has its last reader here */
     bool unread;                  /* nobody reads its value, and it isn't the output */
     int node;
-    int cell; /* where its value is kept under its tags; -1: it has none */
+    int cell;   /* where its value is kept under its tags; -1: it has none */
+    int states; /* how many of its refs are state */
+    const bool *
+        initial; /* [refs] which of them are zeros, as nothing was written so far; NULL: it has none of state */
 };
 
 /* What looks on while a forward runs: profiles, hooks. Each may be NULL. place: in the order of execution. */
@@ -147,6 +160,8 @@ struct graph {
     graph_group *group;
     int inputs, input_room;
     graph_name *input;
+    int states, state_room;
+    graph_state *state;
     int output;
     name_map names; /* tag i has i, group i has -2 - i */
     int internals, internal_room;
@@ -164,6 +179,7 @@ struct graph {
     fdl_tensor **slot;
     int *source;   /* a slot: the place of the node whose value it gets; -1: a graph input's */
     bool *is_last; /* a slot: no later node reads that value */
+    bool *initial; /* a slot: holds zeros in place of state that is empty */
     int *route;
     int *last;
     int *input_slot;
@@ -179,6 +195,9 @@ struct graph {
     /* Values of tagged nodes from the last run that computed them: kept handles, NULL before. */
     int cells;
     fdl_tensor **cell;
+    module_slot *carried;  /* [states] */
+    fdl_tensor **staged;   /* [states] kept: what this call gives them */
+    int64_t steps, epochs; /* ended */
 
     char hash[65], short_hash[9], legacy_hash[65];
     char *source_config; /* NULL: none */
@@ -192,6 +211,8 @@ struct graph {
 /* NULL and the error when m is no graph. */
 graph *graph_of(const char *function, fdl_module *m);
 graph *graph_or_null(fdl_module *m);
+/* Whether i is one of n; otherwise FDL_E_RANGE, with the name of what is counted. */
+bool graph_within(const char *function, int i, int n, const char *what);
 /* A graph without nodes. */
 fdl_module *graph_new(void);
 /* Works out the order of execution and lays out the plan. */
@@ -204,6 +225,17 @@ bool graph_may_change(const graph *g, const plan_node *p, int i);
 /* Lets go of the values under tags, or only of their history. */
 void graph_drop_tags(graph *g);
 fdl_status graph_detach_tags(graph *g);
+/* Empties the slots of state; cuts their history. */
+void graph_drop_state(graph *g);
+fdl_status graph_detach_state(graph *g);
+/* At the end of a call that has succeeded: what the writers gave becomes the state. */
+fdl_status graph_commit_state(graph *g);
+/* Node n, which has refs of state: empty ones are zeros like its first input. */
+fdl_tensor *graph_run_with_state(graph *g, const plan_node *n);
+/* Node n failed: whether state of an earlier call doesn't fit is said in front of the error. */
+void graph_blame_state(const graph *g, const plan_node *n);
+/* Runs node n in a scope of its own, out of which only its result passes. */
+fdl_tensor *graph_run_node(graph *g, const plan_node *n);
 /* The tag of that name, or -1 with the error that lists those most like it. */
 int graph_find_tag(const char *function, const graph *g, const char *name);
 /* The value of tag i, borrowed; NULL: none was computed. */
@@ -255,12 +287,6 @@ int node_of_id(const graph *g, const char *id);
 
 /* ---- the builder --------------------------------------------------------------------------------------- */
 
-typedef struct awaited {
-    const char *name; /* used, not tagged so far */
-    int at;
-    const char *kind;
-} awaited;
-
 struct fdl_flow_builder {
     fdl_module *module;
     graph *g;
@@ -276,9 +302,8 @@ struct fdl_flow_builder {
     int first, last; /* the nodes of the step that modifiers speak of: first <= node < last */
     int *target, targets, target_room; /* those that get its refs */
 
-    name_map names; /* tag i has i, group i has -2 - i */
-    awaited *await;
-    int awaits, await_room;
+    name_map names;   /* tag i has i, group i has -2 - i */
+    name_map awaited; /* names used before their tag: the state's number */
 };
 
 /* How a step builds. */
@@ -325,7 +350,10 @@ fdl_status flow_add_module(fdl_flow_builder *b, fdl_module *m);
 /* The checks that need the whole flow. */
 fdl_status flow_check(fdl_flow_builder *b);
 
+/* A reader of that state. -1: out of memory. */
+int flow_state_reader(fdl_flow_builder *b, const char *name);
+
 /* Node types that more than one kind of step uses. */
-extern const node_type module_node, sum_node;
+extern const node_type module_node, sum_node, state_node;
 
 #endif

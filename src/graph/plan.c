@@ -130,6 +130,9 @@ static fdl_status place_nodes(graph *g, const int *order)
         if (node->module)
             g->part[g->parts++] = p;
     }
+    g->initial = room(a, g->slots, sizeof *g->initial);
+    g->carried = room(a, g->states, sizeof *g->carried);
+    g->staged = room(a, g->states, sizeof *g->staged);
     g->cell = room(a, g->cells, sizeof *g->cell);
     g->slot = room(a, g->slots, sizeof *g->slot);
     g->source = room(a, g->slots, sizeof *g->source);
@@ -138,11 +141,15 @@ static fdl_status place_nodes(graph *g, const int *order)
     g->value = room(a, g->nodes, sizeof *g->value);
     g->root = room(a, g->nodes, sizeof *g->root);
     g->held = room(a, g->nodes, sizeof *g->held);
-    if (!g->cell || !g->slot || !g->source || !g->is_last || !g->input_slot || !g->value || !g->root ||
-        !g->held)
+    if (!g->initial || !g->carried || !g->staged || !g->cell || !g->slot || !g->source || !g->is_last ||
+        !g->input_slot || !g->value || !g->root || !g->held)
         return FDL_E_OOM;
-    for (int p = 0; p < g->nodes; p++)
+    for (int p = 0; p < g->nodes; p++) {
+        const graph_node *node = &g->node[order[p]];
         g->plan[p].in = g->slot + g->plan[p].slot;
+        if (node->state >= 0)
+            g->plan[p].self = &g->carried[node->state];
+    }
     for (int i = 0; i < g->inputs; i++) {
         g->input_slot[i] = g->plan[g->node[g->input[i].node].place].slot;
         g->source[g->input_slot[i]] = -1;
@@ -167,6 +174,10 @@ static fdl_status place_routes(graph *g)
         int slot = g->plan[to->place].slot + slot_of_port(to, g->edge[e].port);
         g->route[start[from] + fill[from]++] = slot;
         g->source[slot] = from;
+        if (g->node[g->edge[e].from].state >= 0) {
+            g->plan[to->place].states++;
+            g->plan[to->place].initial = g->initial + g->plan[to->place].slot + to->inputs;
+        }
     }
     for (int p = 0; p < g->nodes; p++) {
         g->plan[p].route = start[p];

@@ -25,7 +25,7 @@ static inline bool hand_on(graph *g, int p, fdl_tensor *y)
         return false;
     int root = p;
     for (int i = 0; i < n->inputs + n->refs; i++)
-        if (n->in[i] == y && g->source[n->slot + i] >= 0)
+        if (n->in[i] == y && g->source[n->slot + i] >= 0 && g->value[g->source[n->slot + i]] == y)
             root = g->root[g->source[n->slot + i]];
     g->root[p] = root;
     g->held[p] = 0;
@@ -64,8 +64,14 @@ static fdl_tensor *wrong_count(const graph *g, int n)
                          names, n);
 }
 
-/* Runs node p in a scope of its own, out of which only its result passes. */
 static inline fdl_tensor *run_node(graph *g, const plan_node *n)
+{
+    if (FDL_UNLIKELY(n->states))
+        return graph_run_with_state(g, n);
+    return graph_run_node(g, n);
+}
+
+fdl_tensor *graph_run_node(graph *g, const plan_node *n)
 {
     if (n->type->bare)
         return n->type->run(g, n);
@@ -139,10 +145,18 @@ static fdl_tensor *run_watched(graph *g, const plan_node *n)
 
 /* ---- forward ------------------------------------------------------------------------------------------- */
 
+static bool is_empty_state(const plan_node *n)
+{
+    const module_slot *s = n->self;
+    return n->type == &state_node && !s->value && !s->initial;
+}
+
 /* Node n failed. */
 static fdl_tensor *failed(graph *g, const plan_node *n)
 {
     char title[256];
+    if (g->prefix && n->states)
+        graph_blame_state(g, n);
     if (g->prefix)
         fdl_error_prefix("%s: ", node_title(&g->node[n->node], title, sizeof title));
     if (g->watchers)
@@ -166,8 +180,13 @@ fdl_tensor *graph_forward(fdl_module *m, int n, fdl_tensor *const *inputs)
     for (int p = 0; p < g->nodes; p++) {
         const plan_node *node = &g->plan[p];
         fdl_tensor *y = FDL_UNLIKELY(g->watchers != NULL) ? run_watched(g, node) : run_node(g, node);
-        if (FDL_UNLIKELY(!y || !hand_on(g, p, y)))
+        if (FDL_UNLIKELY((!y && !is_empty_state(node)) || !hand_on(g, p, y)))
             return failed(g, node);
+    }
+    if (FDL_UNLIKELY(g->states) && graph_commit_state(g) != FDL_OK) {
+        if (g->watchers)
+            tell_end(g, false);
+        return NULL;
     }
     if (FDL_UNLIKELY(g->watchers != NULL))
         tell_end(g, true);

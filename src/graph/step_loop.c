@@ -44,7 +44,8 @@ static const node_type loop_node = {
 static fdl_status note_reset(fdl_module *m, void *ctx)
 {
     loop *s = ctx;
-    if (!m->ops->reset)
+    const graph *inner = graph_or_null(m);
+    if (!m->ops->reset || (inner && !inner->states))
         return FDL_OK;
     fdl_module **more = grown(s->reset, s->resets, &s->reset_room, sizeof *more);
     if (!more)

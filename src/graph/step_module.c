@@ -8,7 +8,7 @@ fdl_tensor *graph_call(fdl_module *m, const plan_node *p)
         return module_run(m, 1, p->in);
     if (m->table && m->table->forward) /* a graph, whose further inputs lie in its order */
         return module_run(m, 1 + p->refs, p->in);
-    fdl_refs refs = {.n = (size_t)p->refs, .names = p->ref_names, .at = p->in + 1};
+    fdl_refs refs = {.n = (size_t)p->refs, .names = p->ref_names, .at = p->in + 1, .initial = p->initial};
     fdl_tensor *y = m->ops->forward_named(m->self, p->in[0], &refs);
     if (FDL_UNLIKELY(!y))
         fdl_fail(FDL_E_NULL, "forward of %s returned NULL without an error", m->ops->kind);

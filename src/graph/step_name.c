@@ -76,6 +76,9 @@ static fdl_status put_tag(fdl_flow_builder *b, const char *name, int node)
     g->tag = more;
     FDL_TRY(name_put(&b->names, name, g->tags));
     g->tag[g->tags++] = (graph_name){name, node};
+    int state = name_find(&b->awaited, name);
+    if (state >= 0)
+        g->state[state].node = node;
     if (!g->node[node].tag)
         g->node[node].tag = name;
     return FDL_OK;
@@ -210,74 +213,97 @@ static bool takes_refs(const graph_node *node)
     return node->sums || (child ? child->inputs > 1 : node->taker && node->taker->ops->forward_named);
 }
 
-static bool has_ref(const graph_node *node, const char *name)
+/* One array of names with room for another one; the arena takes nothing back, so it grows by doubling. */
+static const char **more_names(graph *g, const char **before, int n, int room)
 {
-    for (int i = 0; i < node->refs; i++)
-        if (strcmp(node->ref_names[i], name) == 0)
-            return true;
-    return false;
+    const char **more = arena_alloc(&g->memory, sizeof *more * (size_t)room);
+    if (more && n)
+        memcpy(more, before, sizeof *more * (size_t)n);
+    return more;
 }
 
-/* A port of the node for a ref; name is a tag's. */
-static fdl_status add_ref(fdl_flow_builder *b, graph_node *node, const char *name)
+/* A port of the node for a ref; the names are the arena's. */
+static fdl_status add_ref(fdl_flow_builder *b, graph_node *node, const char *name, const char *source)
 {
-    if (node->refs == node->ref_room) { /* the arena takes nothing back: grows by doubling */
+    if (node->refs == node->ref_room) {
         int room = node->ref_room ? 2 * node->ref_room : 4;
-        const char **more = arena_alloc(&b->g->memory, sizeof *more * (size_t)room);
-        if (!more)
+        const char **ref_names = more_names(b->g, node->ref_names, node->refs, room),
+                   **sources = more_names(b->g, node->ref_sources, node->refs, room);
+        if (!ref_names || !sources)
             return FDL_E_OOM;
-        if (node->refs)
-            memcpy(more, node->ref_names, sizeof *more * (size_t)node->refs);
-        node->ref_names = more;
+        node->ref_names = ref_names;
+        node->ref_sources = sources;
         node->ref_room = room;
     }
-    node->ref_names[node->refs++] = name;
+    node->ref_names[node->refs] = name;
+    node->ref_sources[node->refs++] = source;
     return FDL_OK;
 }
 
-static fdl_status await_tag(fdl_flow_builder *b, const char *name)
+/* What one name of fdl_flow_using asks for. */
+typedef struct request {
+    const char *name, *source; /* as the target calls it; the tag: the arena's */
+    int from;                  /* the tagged node; -1: a state's */
+} request;
+
+static fdl_status check_target(fdl_flow_builder *b, const graph_node *node, const char *name)
 {
-    awaited *more = grown(b->await, b->awaits, &b->await_room, sizeof *more);
-    const char *own = arena_text(&b->g->memory, "%s", name);
-    if (more)
-        b->await = more;
-    if (!more || !own)
-        return FDL_E_OOM;
-    b->await[b->awaits++] = (awaited){own, b->at, b->kind};
-    return FDL_OK;
+    if (takes_refs(node))
+        return FDL_OK;
+    return flow_fail(b, FDL_E_ARG, "%s can't take \"%s\": %s%s has no %s", node->id, name, node->role,
+                     fdl_module_kind(node->taker),
+                     graph_or_null(node->taker) ? "further inputs (fdl_flow_input)" : "forward_named");
 }
 
-static fdl_status use(fdl_flow_builder *b, const char *name)
+/* "mask=attention_mask" where that isn't itself a tag: the value of the tag "attention_mask", called "mask". */
+static fdl_status read_request(fdl_flow_builder *b, const char *text, request *r)
 {
     graph *g = b->g;
-    const char *fault = name_fault(name);
-    if (fault)
-        return flow_fail(b, FDL_E_ARG, "the name \"%s\" %s", name, fault);
-    for (int i = 0; i < b->targets; i++) {
-        const graph_node *node = &g->node[b->target[i]];
-        if (!takes_refs(node))
-            return flow_fail(b, FDL_E_ARG, "%s can't take \"%s\": %s%s has no %s", node->id, name, node->role,
-                             fdl_module_kind(node->taker),
-                             graph_or_null(node->taker) ? "further inputs (fdl_flow_input)"
-                                                        : "forward_named");
-    }
-    int tag = name_find(&b->names, name);
+    const char *equals = name_find(&b->names, text) < 0 ? strchr(text, '=') : NULL;
+    const char *source = equals ? equals + 1 : text;
+    char *name = equals ? arena_text(&g->memory, "%.*s", (int)(equals - text), text) : NULL;
+    if (equals && !name)
+        return FDL_E_OOM;
+    const char *fault = name ? name_fault(name) : NULL, *source_fault = name_fault(source);
+    if (fault || source_fault)
+        return flow_fail(b, FDL_E_ARG, "the name \"%s\" %s", fault ? name : source,
+                         fault ? fault : source_fault);
+    int tag = name_find(&b->names, source);
     if (tag < -1)
-        return flow_fail(b, FDL_E_ARG, "\"%s\" is a tag group; its members are \"%s_0\" and so on", name,
-                         name);
-    if (tag < 0)
-        return await_tag(b, name);
-    int from = g->tag[tag].node;
-    if (from >= b->first && from < b->last)
-        return flow_fail(b, FDL_E_ARG, "\"%s\" is what this very step makes", name);
-    for (int i = 0; i < b->targets; i++) {
-        graph_node *node = &g->node[b->target[i]];
-        if (has_ref(node, g->tag[tag].name))
-            continue;
-        FDL_TRY(flow_edge(b, from, b->target[i], node->inputs + node->refs));
-        FDL_TRY(add_ref(b, node, g->tag[tag].name));
-    }
+        return flow_fail(b, FDL_E_ARG, "\"%s\" is a tag group; its members are \"%s_0\" and so on", source,
+                         source);
+    *r = (request){.from = tag < 0 ? -1 : g->tag[tag].node,
+                   .source = tag < 0 ? arena_text(&g->memory, "%s", source) : g->tag[tag].name};
+    r->name = name ? name : r->source;
+    if (!r->source)
+        return FDL_E_OOM;
+    if (r->from >= b->first && r->from < b->last)
+        return flow_fail(b, FDL_E_ARG,
+                         "\"%s\" is what this very step makes; fdl_flow_using before the tag "
+                         "gives it the value of the call before",
+                         source);
     return FDL_OK;
+}
+
+static fdl_status give(fdl_flow_builder *b, int target, const request *r)
+{
+    graph *g = b->g;
+    const graph_node *node = &g->node[target];
+    FDL_TRY(check_target(b, node, r->name));
+    for (int i = 0; i < node->refs; i++) {
+        if (strcmp(node->ref_names[i], r->name) != 0)
+            continue;
+        if (strcmp(node->ref_sources[i], r->source) == 0)
+            return FDL_OK;
+        return flow_fail(b, FDL_E_ARG, "%s gets two values as \"%s\": those of \"%s\" and \"%s\"", node->id,
+                         r->name, node->ref_sources[i], r->source);
+    }
+    int from = r->from < 0 ? flow_state_reader(b, r->source) : r->from;
+    if (from < 0)
+        return FDL_E_OOM;
+    graph_node *taking = &g->node[target]; /* a reader may have moved it */
+    FDL_TRY(flow_edge(b, from, target, taking->inputs + taking->refs));
+    return add_ref(b, taking, r->name, r->source);
 }
 
 static fdl_status add_using(fdl_flow_builder *b, fdl_module *step)
@@ -285,8 +311,12 @@ static fdl_status add_using(fdl_flow_builder *b, fdl_module *step)
     const names *s = step->self;
     if (s->n && !b->targets)
         return flow_fail(b, FDL_E_ARG, "no step stands before it that \"%s\" could go to", s->at[0]);
-    for (int i = 0; i < s->n; i++)
-        FDL_TRY(use(b, s->at[i]));
+    for (int t = 0; t < b->targets; t++)
+        for (int i = 0; i < s->n; i++) {
+            request r = {0};
+            FDL_TRY(read_request(b, s->at[i], &r));
+            FDL_TRY(give(b, b->target[t], &r));
+        }
     return FDL_OK;
 }
 

@@ -471,6 +471,14 @@ fdl_tensor *fdl_refs_need(const fdl_refs *r, const char *name)
                          *wired ? wired : "none");
 }
 
+bool fdl_refs_initial(const fdl_refs *r, const char *name)
+{
+    for (size_t i = 0; r && r->initial && name && i < r->n; i++)
+        if (strcmp(r->names[i], name) == 0)
+            return r->initial[i];
+    return false;
+}
+
 size_t fdl_refs_count(const fdl_refs *r)
 {
     return r ? r->n : 0;

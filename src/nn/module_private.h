@@ -24,6 +24,22 @@ typedef struct module_part {
     bool node;              /* a node of a graph, behind which the "/" of a canonical name can stand */
 } module_part;
 
+/* A value that a module carries from one run to the next beside what is registered: kept handles. */
+typedef struct module_slot {
+    fdl_tensor *value; /* NULL: empty */
+    fdl_tensor *
+        place; /* memory that stays, for recorded runs; NULL: none so far. value may be another handle on it */
+    fdl_tensor *initial; /* what is read while the slot is empty; NULL: zeros */
+} module_slot;
+
+/* All that a run leaves in a module beside its result. */
+typedef struct module_rest {
+    int slots;
+    module_slot *slot; /* [slots] */
+    int values;
+    fdl_tensor **value; /* [values] kept: what is only looked at; NULL: not computed */
+} module_rest;
+
 /* What a graph gives in place of the list of children. Each may be NULL. */
 typedef struct module_table {
     int (*parts)(fdl_module *m);
@@ -31,6 +47,7 @@ typedef struct module_table {
     fdl_tensor *(*forward)(fdl_module *m, int n, fdl_tensor *const *inputs);
     /* Why the module can be neither forwarded nor nested (steps of a flow); NULL: it can. */
     const char *(*refusal)(fdl_module *m);
+    module_rest (*rest)(fdl_module *m);
 } module_table;
 
 struct fdl_module {
@@ -61,6 +78,7 @@ struct fdl_refs {
     size_t n;
     const char *const *names;
     fdl_tensor *const *at;
+    const bool *initial; /* [n] what fdl_refs_initial says; NULL: false for all */
 };
 
 /* A module with a table of its own; table may be NULL. */
@@ -89,6 +107,10 @@ typedef struct legacy_leaf {
 /* Of the leaf of m, a child called `child` (NULL: it is none) of a module of kind `outer`. */
 legacy_leaf module_legacy_leaf(fdl_module *m, const char *leaf, const char *outer, const char *child);
 
+/* What m itself carries; nothing for a module without a table for it. */
+module_rest module_rest_of(fdl_module *m);
+/* Lets *slot be a new kept handle on t (NULL: none), and frees the old one. */
+fdl_status module_keep(fdl_tensor **slot, fdl_tensor *t);
 /* A number that no walk has used. */
 uint64_t module_new_walk(void);
 

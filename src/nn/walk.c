@@ -92,6 +92,12 @@ static fdl_status mix_one(fdl_module *m, void *ctx)
         h = mixed(h, fdl_fingerprint(m->params.at[i]->t));
     for (int i = 0; i < m->buffers.n; i++)
         h = mixed(h, fdl_fingerprint(m->buffers.at[i]->t));
+    module_rest rest = module_rest_of(m);
+    for (int i = 0; i < rest.slots; i++) {
+        h = mixed(h, fdl_fingerprint(rest.slot[i].value));
+        h = mixed(h, fdl_fingerprint(rest.slot[i].place));
+        h = mixed(h, fdl_fingerprint(rest.slot[i].initial));
+    }
     *(uint64_t *)ctx = h;
     return FDL_OK;
 }
@@ -111,10 +117,12 @@ typedef struct move {
     int n, room;
     struct pair {
         fdl_tensor *old, *made;
+        fdl_tensor **
+            slot; /* a value of a slot: gets the new tensor, whose handle `made` is kept; others may hold the old one */
     } * pairs;
 } move;
 
-static fdl_status plan(move *mv, fdl_tensor *t)
+static fdl_status plan(move *mv, fdl_tensor *t, fdl_tensor **slot)
 {
     if (mv->n == mv->room) {
         int room = mv->room ? 2 * mv->room : 64;
@@ -130,19 +138,31 @@ static fdl_status plan(move *mv, fdl_tensor *t)
     if (!fdl_dtype_is_floating(fdl_dtype_of(t)))
         to.dtype = FDL_DTYPE_DEFAULT;
     fdl_tensor *made = fdl_to_opt(fdl_detach(t), &to);
+    if (slot && made)
+        made = fdl_keep(made);
     if (!made)
         return fdl_error_pending();
-    mv->pairs[mv->n++] = (struct pair){t, made};
+    mv->pairs[mv->n++] = (struct pair){t, made, slot};
     return FDL_OK;
+}
+
+/* A slot's value is only moved where it isn't yet as it should be: so memory of recorded runs stays where it can. */
+static fdl_status plan_slot(move *mv, fdl_tensor **slot)
+{
+    if (!*slot)
+        return FDL_OK;
+    bool casts = mv->to.dtype != FDL_DTYPE_DEFAULT && fdl_dtype_is_floating(fdl_dtype_of(*slot)) &&
+                 fdl_dtype_of(*slot) != mv->to.dtype;
+    return casts || !fdl_device_eq(fdl_device_of(*slot), mv->to.device) ? plan(mv, *slot, slot) : FDL_OK;
 }
 
 static fdl_status plan_list(move *mv, const param_list *list)
 {
     for (int i = 0; i < list->n; i++) {
         fdl_tensor *g = fdl_grad(list->at[i]->t);
-        FDL_TRY(plan(mv, list->at[i]->t));
+        FDL_TRY(plan(mv, list->at[i]->t, NULL));
         if (g)
-            FDL_TRY(plan(mv, g));
+            FDL_TRY(plan(mv, g, NULL));
     }
     return FDL_OK;
 }
@@ -151,7 +171,28 @@ static fdl_status plan_module(fdl_module *m, void *ctx)
 {
     move *mv = ctx;
     FDL_TRY(plan_list(mv, &m->params));
-    return mv->with_buffers ? plan_list(mv, &m->buffers) : FDL_OK;
+    if (!mv->with_buffers)
+        return FDL_OK;
+    FDL_TRY(plan_list(mv, &m->buffers));
+    module_rest rest = module_rest_of(m);
+    for (int i = 0; i < rest.slots; i++) {
+        FDL_TRY(plan_slot(mv, &rest.slot[i].value));
+        FDL_TRY(plan_slot(mv, &rest.slot[i].place));
+        FDL_TRY(plan_slot(mv, &rest.slot[i].initial));
+    }
+    return FDL_OK;
+}
+
+/* A slot that holds a parameter holds it still: its handle is on the very tensor that was moved. */
+static void exchange_slot(const struct pair *p, const move *mv)
+{
+    if (fdl_device_eq(fdl_device_of(*p->slot), mv->to.device) &&
+        fdl_dtype_of(*p->slot) == fdl_dtype_of(p->made)) {
+        fdl_free(p->made);
+    } else {
+        fdl_free(*p->slot);
+        *p->slot = p->made;
+    }
 }
 
 static fdl_status run_move(fdl_module *m, move *mv)
@@ -160,7 +201,13 @@ static fdl_status run_move(fdl_module *m, move *mv)
     FDL_NO_GRAD;
     fdl_status status = fdl_module_walk(m, plan_module, mv);
     for (int i = 0; status == FDL_OK && i < mv->n; i++)
-        status = fdl_set_data_(mv->pairs[i].old, mv->pairs[i].made);
+        if (!mv->pairs[i].slot)
+            status = fdl_set_data_(mv->pairs[i].old, mv->pairs[i].made);
+    for (int i = 0; i < mv->n; i++)
+        if (mv->pairs[i].slot && status == FDL_OK)
+            exchange_slot(&mv->pairs[i], mv);
+        else if (mv->pairs[i].slot)
+            fdl_free(mv->pairs[i].made);
     free(mv->pairs);
     return status;
 }

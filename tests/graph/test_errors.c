@@ -191,8 +191,12 @@ static void using_what_is_not_there(void **state)
             "fdl_flow_input");
     refused(fdl_flow(add_ctx(), fdl_flow_using("nope")), FDL_E_ARG, "step 1 (fdl_flow_using)", "\"nope\"");
     refused(fdl_flow(add_ctx(), fdl_flow_using("p", "q", "p")), FDL_E_ARG, "\"p\", \"q\"");
-    refused(fdl_flow(m(), add_ctx(), fdl_flow_using("later"), m(), fdl_flow_tag("later")), FDL_E_UNSUPPORTED,
-            "step 2", "\"later\"", "earlier");
+    refused(fdl_flow(add_ctx(), fdl_flow_using("here", "gone"), m(), fdl_flow_tag("here")), FDL_E_ARG,
+            "step 1", "no step has the tag \"gone\"");
+    refused(fdl_flow(m(), fdl_flow_tag("a"), fdl_flow_tag("b"), add_ctx(), fdl_flow_using("ctx=a", "ctx=b")),
+            FDL_E_ARG, "add_ctx_2 gets two values as \"ctx\"", "\"a\" and \"b\"");
+    refused(fdl_flow(m(), fdl_flow_tag("a"), add_ctx(), fdl_flow_using("=a")), FDL_E_ARG, "is empty");
+    refused(fdl_flow(m(), fdl_flow_tag("a"), add_ctx(), fdl_flow_using("a=")), FDL_E_ARG, "is empty");
     refused(fdl_flow(add_ctx(), fdl_flow_tag("a"), fdl_flow_using("a")), FDL_E_ARG, "step 2", "\"a\"",
             "this very step");
     refused(fdl_flow(m(), fdl_flow_also(add_ctx()), fdl_flow_tag("a"), fdl_flow_using("a")), FDL_E_ARG,

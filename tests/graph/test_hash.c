@@ -138,6 +138,8 @@ static void the_hash_has_its_published_values(void **state)
     for (int n = 1; n < 4; n++)
         check_hash(fdl_flow(fdl_nn_linear(2, 2), fdl_flow_loop(fdl_nn_linear(2, 2), .n = n)),
                    "d7eaf75d2338ff275a2c443ab8d72bbc39627c922e4afb32e8983cc1e1040ffa");
+    check_hash(fdl_flow(id(), sum_refs(), fdl_flow_using("memory"), fdl_flow_tag("memory")),
+               "275b4cd33979eb0979af3e9c0554e3cd921e47ccc62e4043d5be15b2b3c8b79d");
     check_hash(fdl_flow(id(), fdl_flow_input("ctx"), sum_refs(), fdl_flow_using("ctx")),
                "9a9c5385fc52f723a6fdaffa81a08b7ffb94a86409e81487e31e24b31afeb23f");
     check_hash(fdl_flow(fdl_nn_linear(3, 4), norm()),
