@@ -17,6 +17,19 @@ if(FLODL_GRAPHVIZ)
   endif()
 endif()
 
+# Files of torch.save (src/train/zip.c).
+option(FLODL_ZIP "read zip files of torch.save by libzip, where it is installed" ON)
+set(libzip "")
+if(FLODL_ZIP)
+  pkg_check_modules(LIBZIP IMPORTED_TARGET libzip)
+  if(LIBZIP_FOUND)
+    set(libzip PkgConfig::LIBZIP)
+    set_source_files_properties(src/train/zip.c PROPERTIES COMPILE_DEFINITIONS FLODL_ZIP)
+  else()
+    message(STATUS "libzip is missing: no files of torch.save")
+  endif()
+endif()
+
 add_library(flodl_base OBJECT ${base_sources})
 target_include_directories(flodl_base PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/include)
 target_link_libraries(flodl_base PUBLIC ZLIB::ZLIB Threads::Threads m)
@@ -45,7 +58,8 @@ set_source_files_properties(${stock_source} PROPERTIES INCLUDE_DIRECTORIES ${CMA
 add_library(flodl_objects OBJECT ${torch_sources} ${c_sources} ${stock_source})
 add_dependencies(flodl_objects flodl_where)
 target_compile_definitions(flodl_objects PRIVATE FDL_NO_WHERE)
-target_link_libraries(flodl_objects PUBLIC flodl_base PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB ${graphviz})
+target_link_libraries(flodl_objects PUBLIC flodl_base
+  PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB ${graphviz} ${libzip})
 # libtorch is built with NDEBUG, and some of its classes have other members without it: in every preset.
 set_source_files_properties(${torch_sources} PROPERTIES COMPILE_DEFINITIONS NDEBUG
   # lines are enough for wrappers; libtorch's types in the debug information cost a quarter of the time
@@ -68,7 +82,8 @@ function(flodl_add_library name type)
     INSTALL_RPATH_USE_LINK_PATH ON)
   add_dependencies(${name} flodl_where)
   target_include_directories(${name} PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/include ${CMAKE_CURRENT_BINARY_DIR}/include)
-  target_link_libraries(${name} PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB ${graphviz} Threads::Threads m)
+  target_link_libraries(${name} PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB ${graphviz} ${libzip}
+    Threads::Threads m)
 endfunction()
 flodl_add_library(flodl SHARED)
 # Nothing but fdl_* leaves the library: what libtorch's headers instantiate stays inside.

@@ -69,7 +69,8 @@ typedef struct fdl_ckpt_load_opts {
     bool allow_unexpected; /* names in the file that the module doesn't have are no error */
     bool allow_mismatched; /* a tensor of another shape is no error, and not loaded */
     bool ignore_hash;      /* hashes aren't compared */
-    const char *prefix;    /* only keys that begin so, without it: "encoder."; hashes aren't compared */
+    const char *at; /* loads into the subgraph at this path, with its own names and hash: "encoder.scan" */
+    const char *prefix; /* only keys that begin so, without it: "encoder."; hashes aren't compared */
     const fdl_rename
         *rename; /* FDL_RENAMES({"old.*", "new.*"}, ...), behind .prefix; hashes aren't compared */
     fdl_load_report *report; /* filled when the file could be read, also when the load then fails */
@@ -78,7 +79,7 @@ typedef struct fdl_ckpt_load_opts {
 /* Copies values from the file into the module's parameters and buffers, which stay the same tensors, on their
  * devices and in their dtypes, frozen or not as they were. Nothing changes unless everything fits. Not there:
  * FDL_E_IO; damaged: FDL_E_FORMAT naming the entry; another fdl_graph_hash, other names or shapes than the
- * module's: FDL_E_MISMATCH. torch.nn.Module.load_state_dict.
+ * module's: FDL_E_MISMATCH; an .at that leads to no subgraph: FDL_E_ARG. torch.nn.Module.load_state_dict.
  *
  * Which format a file has is seen by its content: safetensors, plain or in gzip, flodl's own or another program's;
  * the index of a sharded one, or the path under which it was saved; a zip file of torch.save, of which nothing is

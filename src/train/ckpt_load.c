@@ -37,16 +37,6 @@ static fdl_status note_all(load *l)
 
 /* ---- whether it may be ----------------------------------------------------------------------------- */
 
-static char *shape_text(fdl_shape s, char *buf, size_t n)
-{
-    size_t used = (size_t)snprintf(buf, n, "[");
-    for (int d = 0; d < s.ndim && used < n; d++)
-        used += (size_t)snprintf(buf + used, n - used, "%s%lld", d ? ", " : "", (long long)s.d[d]);
-    if (used < n)
-        snprintf(buf + used, n - used, "]");
-    return buf;
-}
-
 /* "a, b and 3 more" */
 static void list_text(const ckpt_names *list, int most, char *buf, size_t n)
 {
@@ -75,8 +65,8 @@ static void difference(const load *l, char *buf, size_t n)
     buf[0] = '\0';
     if (it)
         used += (size_t)snprintf(buf, n, "; \"%.200s\" is %s in the file and %s in the model", it->name,
-                                 shape_text(it->entry->shape, a, sizeof a),
-                                 shape_text(fdl_shape_of(fdl_param_tensor(it->p)), b, sizeof b));
+                                 ckpt_shape_text(it->entry->shape, a, sizeof a),
+                                 ckpt_shape_text(fdl_shape_of(fdl_param_tensor(it->p)), b, sizeof b));
     for (int k = 0; k < 2; k++) {
         const ckpt_names *list = &l->lists[k ? SKIPPED : MISSING];
         if (!list->n || used >= n)
@@ -162,11 +152,8 @@ static fdl_status check(const load *l, fdl_module *m)
 {
     FDL_TRY(check_hash(l, m));
     const ckpt_item *it = l->o->allow_mismatched ? NULL : first_misfit(l);
-    char a[256], b[256];
     if (it)
-        return fdl_fail(FDL_E_MISMATCH, "\"%.200s\" is %s in the file and %s in the module", it->name,
-                        shape_text(it->entry->shape, a, sizeof a),
-                        shape_text(fdl_shape_of(fdl_param_tensor(it->p)), b, sizeof b));
+        return ckpt_misfit(it);
     return l->o->partial ? FDL_OK : check_names(l);
 }
 
@@ -211,7 +198,9 @@ static fdl_status report(const load *l, fdl_load_report *r)
 static fdl_status load_open(load *l, fdl_module *m, fdl_status status)
 {
     if (status == FDL_OK) {
-        status = run(l, m);
+        if (l->o->at)
+            m = fdl_graph_subgraph(m, l->o->at);
+        status = m ? run(l, m) : fdl_error_pending();
         if (l->o->report) {
             fdl_status reported = report(l, l->o->report);
             status = status == FDL_OK ? reported : status;

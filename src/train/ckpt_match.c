@@ -40,6 +40,26 @@ const char *const *ckpt_names_in_scope(const ckpt_names *list)
     return at;
 }
 
+/* ---- shapes that differ ----------------------------------------------------------------------------- */
+
+char *ckpt_shape_text(fdl_shape s, char *buf, size_t n)
+{
+    size_t used = (size_t)snprintf(buf, n, "[");
+    for (int d = 0; d < s.ndim && used < n; d++)
+        used += (size_t)snprintf(buf + used, n - used, "%s%lld", d ? ", " : "", (long long)s.d[d]);
+    if (used < n)
+        snprintf(buf + used, n - used, "]");
+    return buf;
+}
+
+fdl_status ckpt_misfit(const ckpt_item *it)
+{
+    char a[256], b[256];
+    return fdl_fail(FDL_E_MISMATCH, "\"%.200s\" is %s in the file and %s in the module", it->name,
+                    ckpt_shape_text(it->entry->shape, a, sizeof a),
+                    ckpt_shape_text(fdl_shape_of(fdl_param_tensor(it->p)), b, sizeof b));
+}
+
 /* ---- matching --------------------------------------------------------------------------------------- */
 
 static bool same_shape_as(const ckpt_item *it, const ckpt_entry *e)

@@ -213,15 +213,11 @@ static fdl_status check_shapes(const job *j)
 {
     for (int i = 0; i < j->c.n; i++) {
         const ckpt_item *it = &j->c.items[i];
-        if (!it->entry || it->fits)
-            continue;
-        FDL_SCOPE;
-        char a[256];
-        fdl_tensor *read = ckpt_view_read(&j->view, it->entry);
-        return read ? fdl_fail(FDL_E_MISMATCH,
-                               "'%s': \"%.200s\" is %s in the file and of another shape in the module",
-                               j->path, it->name, fdl_describe(read, a, sizeof a))
-                    : fdl_error_pending();
+        if (it->entry && !it->fits) {
+            fdl_status status = ckpt_misfit(it);
+            fdl_error_prefix("'%s': ", j->path);
+            return status;
+        }
     }
     return FDL_OK;
 }

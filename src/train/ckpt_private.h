@@ -5,6 +5,7 @@
 #include "flodl/ckpt_file.h"
 #include "flodl/file.h"
 #include "flodl/graph.h"
+#include "flodl/tree.h"
 #include "source.h"
 
 /* ---- a module's tensors and their names (ckpt.c) ---------------------------------------------------- */
@@ -123,6 +124,10 @@ const char *const *ckpt_names_in_scope(const ckpt_names *list);
 
 /* Gives every item its entry by name; same_shape: only one of its shape. */
 fdl_status ckpt_match(ckpt_contents *c, ckpt_view *v, bool same_shape);
+/* "[4, 8]" */
+char *ckpt_shape_text(fdl_shape s, char *buf, size_t n);
+/* FDL_E_MISMATCH with both shapes. */
+fdl_status ckpt_misfit(const ckpt_item *it);
 /* Reads everything before anything is written, then copies. */
 fdl_status ckpt_copy(const ckpt_contents *c, const ckpt_view *v);
 

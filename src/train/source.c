@@ -169,7 +169,7 @@ fdl_tensor *source_read_plain(const source *s, const source_entry *e)
 
 /* ---- what kind of file it is ----------------------------------------------------------------------- */
 
-typedef enum { SAFETENSORS, INDEX, FDLC } format;
+typedef enum { SAFETENSORS, INDEX, FDLC, ZIP } format;
 
 /* What the first bytes say, `have` of the file, up to 9 of them in head. */
 static fdl_status format_of(const source *s, const unsigned char *head, uint64_t have, format *f)
@@ -178,11 +178,7 @@ static fdl_status format_of(const source *s, const unsigned char *head, uint64_t
     if (have >= 4 && memcmp(head, "FDLC", 4) == 0)
         *f = FDLC;
     else if (have >= 4 && memcmp(head, "PK\3\4", 4) == 0)
-        return fdl_fail(
-            FDL_E_FORMAT,
-            "'%s' is not a checkpoint: bad magic; it looks like a file of torch.save, write it with "
-            "safetensors.torch.save_file instead",
-            s->path);
+        *f = ZIP;
     else if (have >= 8 && head[0] == '{' && source_little_endian(head, 8) > SOURCE_MAX_HEADER)
         *f = INDEX;
     else if (have >= 2 && head[0] == 0x80 && head[1] <= 5 &&
@@ -206,6 +202,8 @@ static fdl_status open_format(source *s, format f)
 {
     if (f == FDLC)
         return fdlc_open(s);
+    if (f == ZIP)
+        return torch_open(s);
     if (f == INDEX && s->shard)
         return fdl_fail(FDL_E_FORMAT, "'%s' is an index; one index can't name another", s->path);
     if (f == INDEX)

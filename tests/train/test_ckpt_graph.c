@@ -239,6 +239,71 @@ static void a_part_takes_the_wholes_file_by_prefix(void **state)
     fdl_module_free(part);
 }
 
+/* ---- subgraphs ------------------------------------------------------------------------------------------ */
+
+static fdl_module *lettered(void)
+{
+    fdl_module *encoder = fdl_flow(fdl_flow_label("encoder"), fdl_nn_linear(2, 3), fdl_nn_linear(3, 3));
+    return fdl_flow(fdl_flow(fdl_flow_label("letter"), encoder, fdl_nn_linear(3, 1), fdl_flow_tag("mid")),
+                    fdl_nn_linear(1, 2));
+}
+
+static void a_component_loads_into_its_place(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    const char *path = path_of("component.fdl"), *whole = path_of("whole.fdl");
+    fdl_module *part = fdl_flow(fdl_flow_label("trained alone"), fdl_nn_linear(2, 3), fdl_nn_linear(3, 3));
+    fdl_module *g = lettered(), *before = lettered();
+    check_some(g);
+    check_ok(fdl_ckpt_save(part, path));
+    mark(g);
+    mark(before);
+    fdl_load_report r;
+    check_ok(fdl_ckpt_load(g, path, .at = "letter.encoder", .report = &r));
+    assert_int_equal(r.n_loaded, 4);
+    assert_int_equal(r.n_missing, 0);
+    assert_string_equal(r.loaded[0], "linear_1/weight"); /* the subgraph's own name */
+    fdl_params *ps = fdl_parameters(g), *old = fdl_parameters(before);
+    int changed = 0;
+    for (int i = 0; i < fdl_params_count(ps); i++) {
+        bool same = fdl_same(fdl_param_tensor(fdl_params_at(ps, i)), fdl_param_tensor(fdl_params_at(old, i)));
+        assert_int_equal(same, strncmp(fdl_params_name(ps, i), "letter.encoder.", 15) != 0);
+        changed += !same;
+    }
+    assert_int_equal(changed, 4);
+    assert_true(value_at(g, "letter.encoder.linear_2/weight", 3) == value_at(part, "linear_2/weight", 3));
+
+    /* another architecture; a tag; nowhere; no graph: nothing changes */
+    mark(g);
+    fdl_module *other = chain(3), *plain = fdl_nn_linear(2, 2);
+    check_ok(fdl_ckpt_save(other, whole));
+    assert_int_equal(fdl_ckpt_load(g, whole, .at = "letter.encoder"), FDL_E_MISMATCH);
+    check_error(FDL_E_MISMATCH, "architecture differs", fdl_graph_short_hash(other),
+                fdl_graph_short_hash(part));
+    assert_int_equal(fdl_ckpt_load(g, path, .at = "letter.mid"), FDL_E_ARG);
+    check_error(FDL_E_ARG, "letter.mid", "tag");
+    assert_int_equal(fdl_ckpt_load(g, path, .at = "lettre"), FDL_E_ARG);
+    check_error(FDL_E_ARG, "lettre", "letter");
+    assert_int_equal(fdl_ckpt_load(plain, path, .at = "letter"), FDL_E_ARG);
+    check_error(FDL_E_ARG, "graph");
+    assert_true(same_values(g, before));
+
+    /* the whole's file, one part of it into one part */
+    check_ok(fdl_ckpt_load(g, path, .at = "letter.encoder"));
+    check_ok(fdl_ckpt_save(g, whole));
+    check_ok(fdl_ckpt_load(before, whole, .at = "letter.encoder", .prefix = "letter.encoder.", .report = &r));
+    assert_int_equal(r.n_loaded, 4);
+    assert_int_equal(r.n_skipped, 0);
+    assert_true(value_at(before, "letter.encoder.linear_1/bias", 1) == value_at(part, "linear_1/bias", 1));
+    assert_false(same_values(other, part));
+    fdl_module_free(part);
+    fdl_module_free(g);
+    fdl_module_free(before);
+    fdl_module_free(other);
+    fdl_module_free(plain);
+}
+
 /* ---- the source config ---------------------------------------------------------------------------------- */
 
 static void the_source_config_lies_in_the_file_and_beside_it(void **state)
@@ -425,6 +490,7 @@ int main(void)
         cmocka_unit_test(flat_names_load_into_a_nested_model),
         cmocka_unit_test(a_sequential_of_pytorch_loads),
         cmocka_unit_test(a_part_takes_the_wholes_file_by_prefix),
+        cmocka_unit_test(a_component_loads_into_its_place),
         cmocka_unit_test(the_source_config_lies_in_the_file_and_beside_it),
         cmocka_unit_test(old_files_with_old_names_and_parts),
         cmocka_unit_test(damaged_old_files),

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing of the tools and libraries that building needs (`build`), or that downloading libtorch needs
 # (`fetch`), through apt: as root or with sudo after one line that says what and how much, otherwise prints the command
-# and exits with 3. Says nothing when nothing is missing. What flodl can do without (libgraphviz) is installed with the rest,
+# and exits with 3. Says nothing when nothing is missing. What flodl can do without (libgraphviz, libzip) is installed with the rest,
 # and no reason to stop when it can't be.
 set -eu
 
@@ -10,6 +10,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 missing=
 want() { missing="$missing $1"; }
 wished=
+wish() { wished="$wished $1"; }
 
 case ${1:-} in
 build)
@@ -25,7 +26,8 @@ build)
             { has pkg-config && pkg-config --exists "${pair%%:*}"; } || want "${pair#*:}"
         done
     fi
-    { has pkg-config && pkg-config --exists libgvc libcgraph; } || wished=libgraphviz-dev
+    { has pkg-config && pkg-config --exists libgvc libcgraph; } || wish libgraphviz-dev
+    { has pkg-config && pkg-config --exists libzip; } || wish libzip-dev
     # A compiler without the C library's headers, which a minimal system may have.
     if has "${CC:-cc}" && [ ! -e /usr/include/stdio.h ] && has apt-get; then want libc6-dev; fi
     ;;
@@ -47,10 +49,11 @@ give_up() {
         echo "error: $1" >&2
         exit 3
     fi
-    echo "fdl: $wished isn't installed: flodl is built without drawings as SVG" >&2
+    echo "fdl: $wished isn't installed: flodl is built without what it is for (drawings as SVG, files of torch.save)" >&2
     exit 0
 }
 needed=${missing# }
+wished=${wished# }
 missing=${needed:+$needed${wished:+ }}$wished
 
 if ! has apt-get; then
