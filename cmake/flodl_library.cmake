@@ -4,13 +4,14 @@ find_package(PkgConfig REQUIRED)
 find_package(ZLIB REQUIRED)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 
+# Libraries that flodl can do without: what is missing is a feature that says so.
+set(optional_libraries "")
 # Drawings as SVG (src/graph/svg.c).
 option(FLODL_GRAPHVIZ "lay drawings out with libgraphviz, where it is installed" ON)
-set(graphviz "")
 if(FLODL_GRAPHVIZ)
   pkg_check_modules(GRAPHVIZ IMPORTED_TARGET libgvc libcgraph)
   if(GRAPHVIZ_FOUND)
-    set(graphviz PkgConfig::GRAPHVIZ)
+    list(APPEND optional_libraries PkgConfig::GRAPHVIZ)
     set_source_files_properties(src/graph/svg.c PROPERTIES COMPILE_DEFINITIONS FLODL_GRAPHVIZ)
   else()
     message(STATUS "libgraphviz is missing: no drawings as SVG")
@@ -19,11 +20,10 @@ endif()
 
 # Files of torch.save (src/train/zip.c).
 option(FLODL_ZIP "read zip files of torch.save by libzip, where it is installed" ON)
-set(libzip "")
 if(FLODL_ZIP)
   pkg_check_modules(LIBZIP IMPORTED_TARGET libzip)
   if(LIBZIP_FOUND)
-    set(libzip PkgConfig::LIBZIP)
+    list(APPEND optional_libraries PkgConfig::LIBZIP)
     set_source_files_properties(src/train/zip.c PROPERTIES COMPILE_DEFINITIONS FLODL_ZIP)
   else()
     message(STATUS "libzip is missing: no files of torch.save")
@@ -59,7 +59,7 @@ add_library(flodl_objects OBJECT ${torch_sources} ${c_sources} ${stock_source})
 add_dependencies(flodl_objects flodl_where)
 target_compile_definitions(flodl_objects PRIVATE FDL_NO_WHERE)
 target_link_libraries(flodl_objects PUBLIC flodl_base
-  PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB ${graphviz} ${libzip})
+  PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB ${optional_libraries})
 # libtorch is built with NDEBUG, and some of its classes have other members without it: in every preset.
 set_source_files_properties(${torch_sources} PROPERTIES COMPILE_DEFINITIONS NDEBUG
   # lines are enough for wrappers; libtorch's types in the debug information cost a quarter of the time
@@ -82,7 +82,7 @@ function(flodl_add_library name type)
     INSTALL_RPATH_USE_LINK_PATH ON)
   add_dependencies(${name} flodl_where)
   target_include_directories(${name} PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/include ${CMAKE_CURRENT_BINARY_DIR}/include)
-  target_link_libraries(${name} PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB ${graphviz} ${libzip}
+  target_link_libraries(${name} PRIVATE flodl_libtorch PkgConfig::JANSSON ZLIB::ZLIB ${optional_libraries}
     Threads::Threads m)
 endfunction()
 flodl_add_library(flodl SHARED)
