@@ -47,6 +47,7 @@
 #include "flodl/topology.h"
 #include "flodl/observe.h"
 #include "flodl/draw.h"
+#include "flodl/events.h"
 #include "flodl/init.h"
 #include "flodl/nn.h"
 #include "flodl/data.h"

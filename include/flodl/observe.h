@@ -140,6 +140,28 @@ FDL_API fdl_status fdl_graph_record_histogram(fdl_module *g, const char *name, f
  * an error. */
 FDL_API const fdl_histogram *const *fdl_graph_histograms(fdl_module *g, const char *name, int *n);
 
+/* ---- files --------------------------------------------------------------------------------------------- */
+
+/* Each takes names: of metrics, of groups, and paths such as "encoder.loss" into the graphs below; none: all of g's own
+ * metrics that have points, sorted. Names without points are left out; nothing left: FDL_E_STATE, flush first. A file
+ * appears complete or not at all: FDL_E_IO, and what was there before stays.
+ *
+ * An epoch in them is a round of flushes: flushing "loss" and then "accuracy" makes one, and a metric that comes every fifth
+ * epoch stands in every fifth row. */
+
+/* `fdl_graph_export_csv(g, "training.csv", "loss")`: header "epoch,loss", a row an epoch from 1, eight decimals, an empty
+ * cell where there is no point; names quoted as in RFC 4180. */
+FDL_API fdl_status fdl_graph_export_csv_of(fdl_module *g, const char *path, int n, const char *const *names);
+/* `fdl_graph_write_log(g, "training.log", 100)`: lines as the monitor writes them, for people:
+ * "epoch   1  loss=1.5264  [49ms  ETA 4.8s]", with the time of the epoch, and of those that remain of `total`. */
+FDL_API fdl_status fdl_graph_write_log_of(fdl_module *g, const char *path, int64_t total, int n,
+                                          const char *const *names);
+/* `fdl_graph_export_jsonl(g, "training.jsonl")`: a JSON object a line and epoch: "epoch" from 1; "seconds" that it took,
+ * "elapsed" since the graph began, "time" since 1970, as far as g itself was flushed; "metrics", names with numbers of
+ * full precision, null where they aren't finite; "histograms", where there are any, with the fields of fdl_histogram. */
+FDL_API fdl_status fdl_graph_export_jsonl_of(fdl_module *g, const char *path, int n,
+                                             const char *const *names);
+
 FDL_END_DECLS
 
 #ifndef __cplusplus
@@ -179,6 +201,23 @@ FDL_END_DECLS
 #define fdl_graph_flush(...) FDL_OBSERVE_(fdl_graph_flush_of, __VA_ARGS__, )
 #define fdl_graph_flush_local(...) FDL_OBSERVE_(fdl_graph_flush_local_of, __VA_ARGS__, )
 #define fdl_graph_reset_trend(...) FDL_OBSERVE_(fdl_graph_reset_trend_of, __VA_ARGS__, )
+#define fdl_graph_export_csv(g, ...) FDL_OBSERVE_FILE_(fdl_graph_export_csv_of, g, __VA_ARGS__, )
+#define fdl_graph_export_jsonl(g, ...) FDL_OBSERVE_FILE_(fdl_graph_export_jsonl_of, g, __VA_ARGS__, )
+#define FDL_OBSERVE_FILE_(f, g, path, ...) \
+    FDL_OBSERVE_FILE_LIST_(FDL_CAT(fdl_names_, __COUNTER__), f, g, path, __VA_ARGS__)
+#define FDL_OBSERVE_FILE_LIST_(v, f, g, path, ...)          \
+    __extension__({                                         \
+        const char *const v[] = {NULL, __VA_ARGS__};        \
+        f(g, path, (int)(sizeof v / sizeof *v) - 1, v + 1); \
+    })
+#define fdl_graph_write_log(g, path, ...) fdl_graph_write_log_(g, path, __VA_ARGS__, )
+#define fdl_graph_write_log_(g, path, total, ...) \
+    FDL_OBSERVE_LOG_(FDL_CAT(fdl_names_, __COUNTER__), g, path, total, __VA_ARGS__)
+#define FDL_OBSERVE_LOG_(v, g, path, total, ...)                                        \
+    __extension__({                                                                     \
+        const char *const v[] = {NULL, __VA_ARGS__};                                    \
+        fdl_graph_write_log_of(g, path, total, (int)(sizeof v / sizeof *v) - 1, v + 1); \
+    })
 #define fdl_graph_trends(...) FDL_OBSERVE_(fdl_graph_trends_of, __VA_ARGS__, )
 #endif
 
