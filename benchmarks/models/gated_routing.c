@@ -12,7 +12,7 @@ static fdl_module *build(int by)
     fdl_module *router = fdl_nn_softmax_router(width, EXPERTS), *experts[EXPERTS];
     for (int i = 0; i < EXPERTS; i++)
         experts[i] = fdl_nn_linear(width, width);
-    fdl_flow_add(b, fdl_flow_gate_of(router, EXPERTS, experts));
+    fdl_flow_add(b, fdl_flow_gate_opt(router, EXPERTS, experts, NULL));
     fdl_flow_add(b, fdl_nn_linear(width, width));
     return fdl_flow_build(b);
 }

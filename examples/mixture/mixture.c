@@ -29,8 +29,9 @@ static fdl_module *mixture(const mixture_config *c)
     FDL_NEED(c->experts <= 16);
     for (int64_t i = 0; i < c->experts; i++)
         experts[i] = mixture_expert(c->width);
-    return fdl_flow(in, fdl_flow_tag("in"), fdl_nn_silu(), fdl_flow_gate_of(router, (int)c->experts, experts),
-                    fdl_flow_tag("moe"), fdl_nn_linear(c->width, c->out), fdl_flow_tag("out"));
+    return fdl_flow(in, fdl_flow_tag("in"), fdl_nn_silu(),
+                    fdl_flow_gate_opt(router, (int)c->experts, experts, NULL), fdl_flow_tag("moe"),
+                    fdl_nn_linear(c->width, c->out), fdl_flow_tag("out"));
 }
 
 static fdl_optim *mixture_optim(fdl_module *model, double lr)

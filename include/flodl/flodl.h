@@ -37,6 +37,7 @@
 #include "flodl/loss.h"
 #include "flodl/module.h"
 #include "flodl/flow.h"
+#include "flodl/control.h"
 #include "flodl/graph.h"
 #include "flodl/tree.h"
 #include "flodl/graph_hook.h"

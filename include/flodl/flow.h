@@ -8,7 +8,7 @@
  *         fdl_flow_tag("hidden"),
  *         fdl_nn_linear(16, 2));
  *
- * A module is a step, a graph too; fdl_flow_* are the others. The stream is the value that the next step
+ * A module is a step, a graph too; fdl_flow_* are the others, those that loop and choose in control.h. The stream is the value that the next step
  * receives: one, or between a split and its merge one a branch. fdl_flow_tag, fdl_flow_tag_group and
  * fdl_flow_using speak of the nearest step before them. Names are copied.
  *
@@ -65,20 +65,6 @@ typedef enum fdl_merge_kind {
 /* Makes one stream of those of a split. fdl_flow_using behind it adds operands. */
 FDL_API fdl_module *fdl_flow_merge(fdl_merge_kind kind);
 
-typedef struct fdl_flow_loop_opts {
-    int opts_;
-    int64_t n;       /* number of runs, required, 1 or more */
-    bool keep_state; /* don't reset the body's per-sequence state at each forward */
-} fdl_flow_loop_opts;
-/* body(body(...(x))): n runs with the same parameters, whose gradients add up. */
-FDL_API fdl_module *fdl_flow_loop_opt(fdl_module *body, const fdl_flow_loop_opts *opts);
-
-/* `fdl_flow_gate(router, FDL_MODULES(a, b, ...))`: two or more experts, all of which get x and give one shape
- * [d0, d1, ...] -> the sum of w[.., i] expert_i(x), of that shape. The router makes the weights w of x, [N] or [d0, N] or
- * [d0, d1, N] and so on for N experts (an extent may be 1); they needn't sum to 1. fdl_nn_softmax_router is one. Only the
- * router gets what fdl_flow_using wires. Shapes that don't fit: FDL_E_SHAPE in forward. */
-FDL_API fdl_module *fdl_flow_gate_of(fdl_module *router, int n, fdl_module *const *experts);
-
 /* ---- names --------------------------------------------------------------------------------------------- */
 
 /* Names the value of the step before it. Unique in its graph; UTF-8 without "/", quotes and control
@@ -122,15 +108,6 @@ FDL_END_DECLS
 #define fdl_flow_using(...) FDL_FLOW_NAMES_(fdl_flow_using_of, __VA_ARGS__)
 #define fdl_flow_input(...) FDL_FLOW_NAMES_(fdl_flow_input_of, __VA_ARGS__)
 
-/* A list of modules as an argument. */
-#define FDL_MODULES(...) __VA_ARGS__
-#define fdl_flow_gate(...) FDL_FLOW_GATE_(FDL_CAT(fdl_gate_, __COUNTER__), __VA_ARGS__)
-#define FDL_FLOW_GATE_(v, ...)                                          \
-    __extension__({                                                     \
-        fdl_module *const v[] = {__VA_ARGS__};                          \
-        fdl_flow_gate_of(v[0], (int)(sizeof v / sizeof *v) - 1, v + 1); \
-    })
-
 /* The module first, then those among the options. opts_ notes whether an error was pending before these were
  * made: so an option whose constructor failed is told from one that was left out. */
 #define FDL_FLOW_OPTS_(v, f, type, m, ...)                                 \
@@ -141,9 +118,6 @@ FDL_END_DECLS
 #define fdl_flow_also(...) fdl_flow_also_(__VA_ARGS__, )
 #define fdl_flow_also_(m, ...) \
     FDL_FLOW_OPTS_(FDL_CAT(fdl_m_, __COUNTER__), fdl_flow_also_opt, fdl_flow_also_opts, m, __VA_ARGS__)
-#define fdl_flow_loop(...) fdl_flow_loop_(__VA_ARGS__, )
-#define fdl_flow_loop_(body, ...) \
-    FDL_FLOW_OPTS_(FDL_CAT(fdl_m_, __COUNTER__), fdl_flow_loop_opt, fdl_flow_loop_opts, body, __VA_ARGS__)
 #endif
 
 #endif

@@ -118,13 +118,19 @@ FDL_API bool fdl_is_frozen(fdl_module *m);
 
 /* ---- a module of your own ----------------------------------------------------------------------------- */
 
-typedef struct fdl_refs fdl_refs; /* further inputs by name */
+typedef struct fdl_refs fdl_refs;       /* further inputs by name */
+typedef struct fdl_emitter fdl_emitter; /* where a loop's body publishes */
 
 typedef struct fdl_module_ops {
     const char *kind; /* required: a lowercase identifier, such as "linear" */
     size_t size;      /* of self; the library allocates it, zeroed */
-    fdl_tensor *(*forward)(void *self, fdl_tensor *x); /* required unless forward_named */
+    fdl_tensor *(*forward)(void *self, fdl_tensor *x); /* required unless forward_named or step */
     fdl_tensor *(*forward_named)(void *self, fdl_tensor *x, const fdl_refs *r); /* with refs, possibly none */
+    /* What a loop (fdl_flow_loop, fdl_flow_scan) runs at each iteration instead, so that side values can be published by
+     * fdl_emit. Elsewhere, without forward, it is the module's forward, and what it publishes is dropped. */
+    fdl_tensor *(*step)(void *self, fdl_tensor *x, const fdl_refs *r, fdl_emitter *e);
+    /* One side value (of any scope) after each iteration of a loop, or NULL without an error; not asked beside step. */
+    fdl_tensor *(*trace)(void *self);
     void (*reset)(void *self);                    /* forget per-sequence state */
     void (*detach_state)(void *self);             /* keep values, cut history */
     void (*train)(void *self, bool training);     /* told when the flag changes */
@@ -157,6 +163,11 @@ FDL_API fdl_module *fdl_module_done(fdl_module *m);
 FDL_API fdl_module *fdl_module_share(fdl_module *m);
 /* Ties m's own parameter `name` to another parameter: one tensor, one gradient, listed once. Shapes must be equal. */
 FDL_API fdl_status fdl_module_share_param(fdl_module *m, const char *name, fdl_param *other);
+
+/* In step: appends t (kept by the graph, with its history) to the loop's list of that name, which fdl_graph_traces reads.
+ * Twice in one iteration, or a name that another loop of the graph uses: the loop's forward fails with FDL_E_STATE. e NULL: t
+ * is dropped. */
+FDL_API void fdl_emit(fdl_emitter *e, const char *name, fdl_tensor *t);
 
 /* ---- asking ------------------------------------------------------------------------------------------- */
 

@@ -258,6 +258,8 @@ typedef struct fdl_nn_flatten_opts {
 FDL_API fdl_module *fdl_nn_flatten_opt(const fdl_nn_flatten_opts *opts);
 /* nn.Unflatten: dim becomes dims of this shape; one extent may be -1. */
 FDL_API fdl_module *fdl_nn_unflatten(int dim, fdl_shape shape);
+/* fdl_reshape(x, shape): x of as many elements -> [shape]; one extent may be -1. */
+FDL_API fdl_module *fdl_nn_reshape(fdl_shape shape);
 /* nn.Identity: the input itself. */
 FDL_API fdl_module *fdl_nn_identity(void);
 
@@ -267,6 +269,10 @@ typedef struct fdl_nn_fn_opts {
 } fdl_nn_fn_opts;
 /* A plain function as a module: fdl_nn_fn(fdl_sin). */
 FDL_API fdl_module *fdl_nn_fn_opt(fdl_tensor *(*f)(fdl_tensor *x), const fdl_nn_fn_opts *opts);
+/* `fdl_nn_fn_refs(f, "ids", "mask")`: a function that takes further inputs by these names (copied), which the flow must wire,
+ * or by hand fdl_forward(m, x, ids, mask). No names: any. */
+FDL_API fdl_module *fdl_nn_fn_refs_of(fdl_tensor *(*f)(fdl_tensor *x, const fdl_refs *r), int n,
+                                      const char *const *names);
 
 /* ---- embedding ---------------------------------------------------------------------------------- */
 
@@ -445,7 +451,7 @@ typedef struct fdl_nn_transformer_forward_opts {
 FDL_API fdl_tensor *fdl_nn_transformer_forward_opt(fdl_module *m, fdl_tensor *x,
                                                    const fdl_nn_transformer_forward_opts *opts);
 
-/* ---- routers of a gate ---------------------------------------------------------------------------- */
+/* ---- parts of a flow: routers of a gate, selectors of a switch, conditions of a loop ------------------ */
 
 typedef struct fdl_nn_router_opts {
     int opts_;
@@ -458,6 +464,29 @@ typedef fdl_nn_router_opts fdl_nn_sigmoid_router_opts;
  * inputs (fdl_flow_using) are added to x first. Parameters proj.weight [n, dim], proj.bias [n], as linear's. */
 FDL_API fdl_module *fdl_nn_softmax_router_opt(int64_t dim, int64_t n, const fdl_nn_softmax_router_opts *opts);
 FDL_API fdl_module *fdl_nn_sigmoid_router_opt(int64_t dim, int64_t n, const fdl_nn_sigmoid_router_opts *opts);
+
+/* For fdl_flow_switch: branch i >= 0 each time -> int64 [], on the CPU, so that the switch waits for nothing. */
+FDL_API fdl_module *fdl_nn_fixed_selector(int64_t i);
+typedef struct fdl_nn_argmax_selector_opts {
+    int opts_;
+    bool per_row; /* for a switch with .per_row */
+    fdl_dtype dtype;
+    fdl_device device;
+} fdl_nn_argmax_selector_opts;
+/* The place of the largest of n linear functions of x [*, dim], averaged over all dims before the last -> int64 [], the lowest
+ * at a tie; .per_row: for each index of the first dim -> int64 [d0]. Further inputs are added to x first. Parameters as
+ * fdl_nn_softmax_router's; no gradient reaches them, as a choice has none. */
+FDL_API fdl_module *fdl_nn_argmax_selector_opt(int64_t dim, int64_t n,
+                                               const fdl_nn_argmax_selector_opts *opts);
+
+/* For fdl_flow_loop: halts when an element of x [*] is above v: max(x) - v -> []. */
+FDL_API fdl_module *fdl_nn_threshold_halt(double v);
+typedef fdl_nn_router_opts fdl_nn_learned_halt_opts;
+/* For fdl_flow_loop: a linear function, [*, dim] -> [*, 1]; above 0 halts. Parameters proj.weight [1, dim], proj.bias [1], as
+ * linear's. */
+FDL_API fdl_module *fdl_nn_learned_halt_opt(int64_t dim, const fdl_nn_learned_halt_opts *opts);
+/* x plus its further inputs in the order of fdl_flow_using: what takes a state back into the stream. Without any: x. */
+FDL_API fdl_module *fdl_nn_state_add(void);
 
 FDL_END_DECLS
 
@@ -584,6 +613,15 @@ FDL_END_DECLS
 #define fdl_nn_softmax_router(dim, ...) fdl_nn_softmax_router_(dim, __VA_ARGS__, .opts_ = 0)
 #define fdl_nn_softmax_router_(dim, n, ...) \
     fdl_nn_softmax_router_opt(dim, n, &(fdl_nn_router_opts){__VA_ARGS__})
+#define fdl_nn_argmax_selector(dim, ...) fdl_nn_argmax_selector_(dim, __VA_ARGS__, .opts_ = 0)
+#define fdl_nn_argmax_selector_(dim, n, ...) \
+    fdl_nn_argmax_selector_opt(dim, n, &(fdl_nn_argmax_selector_opts){__VA_ARGS__})
+#define fdl_nn_learned_halt(...) fdl_nn_learned_halt_(__VA_ARGS__, .opts_ = 0)
+#define fdl_nn_learned_halt_(dim, ...) fdl_nn_learned_halt_opt(dim, &(fdl_nn_router_opts){__VA_ARGS__})
+#define fdl_nn_fn_refs(...) fdl_nn_fn_refs_(__VA_ARGS__, FDL_END)
+#define fdl_nn_fn_refs_(f, ...)                                                             \
+    fdl_nn_fn_refs_of(f, (int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)) - 1, \
+                      (const char *const[]){__VA_ARGS__})
 #define fdl_nn_sigmoid_router(dim, ...) fdl_nn_sigmoid_router_(dim, __VA_ARGS__, .opts_ = 0)
 #define fdl_nn_sigmoid_router_(dim, n, ...) \
     fdl_nn_sigmoid_router_opt(dim, n, &(fdl_nn_router_opts){__VA_ARGS__})

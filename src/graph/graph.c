@@ -31,6 +31,7 @@ static void graph_free(void *self)
         fdl_free(g->carried[i].place);
         fdl_free(g->carried[i].initial);
     }
+    graph_free_traces(g);
     while (g->watchers)
         graph_unwatch(g, g->watchers);
     tree_free(g);
@@ -58,12 +59,14 @@ static void detach(void *self)
 {
     graph_detach_tags(self);
     graph_detach_state(self);
+    graph_detach_traces(self);
 }
 
 static fdl_status moved(void *self, fdl_device d)
 {
     (void)d;
     graph_drop_tags(self);
+    graph_drop_traces(self);
     return FDL_OK;
 }
 

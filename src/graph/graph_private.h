@@ -5,7 +5,7 @@
 #define FLODL_GRAPH_PRIVATE_H
 
 #include "../nn/module_private.h"
-#include "flodl/flow.h"
+#include "flodl/control.h"
 #include "flodl/graph.h"
 
 typedef struct graph graph;
@@ -107,6 +107,15 @@ typedef struct graph_state {
     const char *kind;
 } graph_state;
 
+/* What a node published when it ran last, as graph's own handles. */
+typedef struct trace_list {
+    const char *name; /* NULL: a loop's unnamed list */
+    int node;
+    int64_t iteration; /* of the last value */
+    int n, room;
+    fdl_tensor **at;
+} trace_list;
+
 typedef struct graph_group {
     const char *name;
     const char **members;
@@ -199,6 +208,9 @@ struct graph {
     fdl_tensor **staged;   /* [states] kept: what this call gives them */
     int64_t steps, epochs; /* ended */
 
+    int traces, trace_room;
+    trace_list *trace;
+
     char hash[65], short_hash[9], legacy_hash[65];
     char *source_config; /* NULL: none */
 
@@ -220,6 +232,10 @@ fdl_status graph_plan(graph *g);
 fdl_tensor *graph_forward(fdl_module *m, int n, fdl_tensor *const *inputs);
 /* m on what lies in p's slots: the input, and its refs as m wants them. */
 fdl_tensor *graph_call(fdl_module *m, const plan_node *p);
+/* p's refs for a module that isn't a graph. */
+fdl_refs graph_refs(const plan_node *p);
+/* The same as an iteration of a loop: a body with step publishes to e. */
+fdl_tensor *graph_iterate(fdl_module *m, const plan_node *p, fdl_emitter *e);
 /* Whether node p, which is running, may change operand i: nobody else reads it or holds its storage. */
 bool graph_may_change(const graph *g, const plan_node *p, int i);
 /* Lets go of the values under tags, or only of their history. */
@@ -285,6 +301,28 @@ void tree_free(graph *g);
 /* The node with this id in a flow that fdl_flow built; -1: none. */
 int node_of_id(const graph *g, const char *id);
 
+/* ---- what nodes publish -------------------------------------------------------------------------------- */
+
+/* Before a node publishes in a new execution; it costs nothing for one that never did. */
+void graph_clear_traces(graph *g, int node);
+/* Appends t to the node's list of that name (NULL: its unnamed one), which no other node may have. */
+fdl_status graph_publish(graph *g, int node, const char *name, int64_t iteration, fdl_tensor *t);
+/* Publishes t as the only value of this execution. name NULL: nothing. */
+fdl_status graph_publish_one(graph *g, int node, const char *name, fdl_tensor *t);
+/* Values keep what they are, without history. */
+fdl_status graph_detach_traces(graph *g);
+void graph_drop_traces(graph *g);
+void graph_free_traces(graph *g);
+
+/* Modules of some trees that have something to reset, found once and again after a change of any tree. */
+typedef struct reset_list {
+    int n, room;
+    fdl_module **at;
+    uint64_t changes;
+} reset_list;
+/* Calls reset for each module of the n trees; NULL among them: none. */
+fdl_status reset_trees(reset_list *list, int n, fdl_module *const *trees);
+
 /* ---- the builder --------------------------------------------------------------------------------------- */
 
 struct fdl_flow_builder {
@@ -323,6 +361,9 @@ typedef struct step_type {
 fdl_module *step_new(const step_type *type);
 /* fdl_module_child, with the constructor's name in the error for a missing one. */
 fdl_module *step_child(fdl_module *step, const char *name, fdl_module *m);
+/* A step with a first child, and n more that are called "<name>_0" and so on. NULL: `parts` is missing, or no memory. */
+fdl_module *step_of_parts(const step_type *type, const char *first, fdl_module *m, const char *name, int n,
+                          fdl_module *const *parts);
 /* The type of a step; NULL for every other module. */
 const step_type *step_type_of(fdl_module *m);
 
@@ -345,6 +386,14 @@ fdl_status flow_target(fdl_flow_builder *b, int node);
 fdl_status flow_tag(fdl_flow_builder *b, const char *name, int node);
 /* A name that nothing has so far, copied; what: "tag". NULL: the error is set. */
 const char *flow_name(fdl_flow_builder *b, const char *what, const char *name);
+/* Makes the node of a step that runs its children on the stream: module step, its refs to child `taker`. -1: the error is
+ * set. */
+int flow_control(fdl_flow_builder *b, fdl_module *step, const node_type *type, const char *kind, int taker,
+                 const char *role);
+/* That child i of the step, "expert 1", takes x alone. */
+fdl_status flow_takes_one(fdl_flow_builder *b, fdl_module *step, int i, const char *what);
+/* That `name` (NULL: none) can name what a step publishes; option: ".trace_choice". */
+fdl_status flow_publishes(fdl_flow_builder *b, const char *option, const char *name);
 /* A plain module as a step. */
 fdl_status flow_add_module(fdl_flow_builder *b, fdl_module *m);
 /* The checks that need the whole flow. */
@@ -354,6 +403,6 @@ fdl_status flow_check(fdl_flow_builder *b);
 int flow_state_reader(fdl_flow_builder *b, const char *name);
 
 /* Node types that more than one kind of step uses. */
-extern const node_type module_node, sum_node, state_node;
+extern const node_type module_node, sum_node, state_node, loop_node;
 
 #endif

@@ -24,3 +24,21 @@ fdl_module *step_child(fdl_module *step, const char *name, fdl_module *m)
         fdl_null_operand(fdl_module_kind(step), name);
     return fdl_module_child(step, name, m);
 }
+
+fdl_module *step_of_parts(const step_type *type, const char *first, fdl_module *m, const char *name, int n,
+                          fdl_module *const *parts)
+{
+    fdl_module *step = step_new(type);
+    step_child(step, first, m);
+    if (n > 0 && !parts) {
+        fdl_null_operand(type->ops.kind, name);
+        module_release(step);
+        return NULL;
+    }
+    for (int i = 0; i < n; i++) {
+        char numbered[32];
+        snprintf(numbered, sizeof numbered, "%s_%d", name, i);
+        step_child(step, numbered, parts[i]);
+    }
+    return step;
+}

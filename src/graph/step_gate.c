@@ -74,7 +74,7 @@ static fdl_tensor *combine(int n, fdl_tensor **y, fdl_tensor *w)
 
 typedef struct gate {
     int n;
-    fdl_tensor **y; /* room for the experts' results while the gate runs */
+    fdl_flow_gate_opts o; /* its names are the description's */
 } gate;
 
 static fdl_tensor *run_gate(graph *g, const plan_node *p)
@@ -87,50 +87,38 @@ static fdl_tensor *run_gate(graph *g, const plan_node *p)
             fdl_error_prefix("router: ");
         return NULL;
     }
+    FDL_TRY_NULL(graph_publish_one(g, p->node, s->o.trace_weights, w));
+    fdl_tensor **y = fdl_scope_alloc(sizeof *y * (size_t)s->n);
+    if (!y)
+        return NULL;
     for (int i = 0; i < s->n; i++) {
         fdl_scope *scope = fdl_scope_open();
-        s->y[i] = scope ? fdl_escape(module_run(parts[i + 1]->real, 1, p->in)) : NULL;
+        y[i] = scope ? fdl_escape(module_run(parts[i + 1]->real, 1, p->in)) : NULL;
         fdl_scope_close(scope);
-        if (!s->y[i]) {
+        if (!y[i]) {
             if (g->prefix)
                 fdl_error_prefix("expert %d: ", i);
             return NULL;
         }
     }
-    return combine(s->n, s->y, w);
+    return combine(s->n, y, w);
 }
 
 static const node_type gate_node = {.hashed_kind = "module", .look = LOOK_CHOICE, .run = run_gate};
 
 static fdl_status add_gate(fdl_flow_builder *b, fdl_module *step)
 {
-    gate *s = step->self;
-    int x = flow_single(b);
-    if (x < 0)
-        return FDL_E_ARG;
+    const gate *s = step->self;
     if (s->n < 2)
         return flow_fail(b, FDL_E_ARG, "needs 2 experts or more, got %d", s->n);
     for (int i = 0; i < s->n; i++) {
-        const graph *expert = graph_or_null(step->children.at[i + 1]);
-        if (expert && expert->inputs > 1)
-            return flow_fail(b, FDL_E_ARG, "expert %d is a graph with the input \"%s\"; experts get x alone",
-                             i, expert->input[1].name);
+        char what[32];
+        snprintf(what, sizeof what, "expert %d", i);
+        FDL_TRY(flow_takes_one(b, step, i + 1, what));
     }
-    s->y = arena_alloc(&b->g->memory, sizeof *s->y * (size_t)s->n);
-    if (!s->y)
-        return FDL_E_OOM;
-    flow_begin_step(b);
-    int node = flow_node(b, &gate_node, "gate", 1);
-    if (node < 0)
-        return FDL_E_OOM;
-    graph_node *made = &b->g->node[node];
-    made->module = step;
-    made->self = s;
-    made->taker = step->children.at[0]->real;
-    made->role = "its router ";
-    FDL_TRY(flow_edge(b, x, node, 0));
-    flow_end_step(b, node, node);
-    return flow_target(b, node);
+    FDL_TRY(flow_publishes(b, ".trace_weights", s->o.trace_weights));
+    int node = flow_control(b, step, &gate_node, "gate", 0, "its router ");
+    return node < 0 ? fdl_error_pending() : FDL_OK;
 }
 
 static const step_type gate_type = {.ops = {.kind = "fdl_flow_gate", .size = sizeof(gate)},
@@ -140,32 +128,27 @@ static const step_type gate_type = {.ops = {.kind = "fdl_flow_gate", .size = siz
 typedef struct gate_args {
     fdl_module *router;
     fdl_modules experts;
+    fdl_flow_gate_opts o;
 } gate_args;
 
 static fdl_module *make_flow_gate(const void *args)
 {
     const gate_args *a = args;
-    return fdl_flow_gate_of(a->router, a->experts.n, a->experts.at);
+    return fdl_flow_gate_opt(a->router, a->experts.n, a->experts.at, &a->o);
 }
 
 KIND(flow_gate, .name = "flow_gate",
-     ARGS(gate_args, FDL_ARG(gate_args, router, MODULE), CHILDREN_ARG(gate_args, experts, "expert")));
+     ARGS(gate_args, FDL_ARG(gate_args, router, MODULE), CHILDREN_ARG(gate_args, experts, "expert"),
+          FDL_OPT(gate_args, trace_weights, TEXT)));
 
-fdl_module *fdl_flow_gate_of(fdl_module *router, int n, fdl_module *const *experts)
+fdl_module *fdl_flow_gate_opt(fdl_module *router, int n, fdl_module *const *experts,
+                              const fdl_flow_gate_opts *opts)
 {
-    fdl_module *step = step_new(&gate_type);
-    step_child(step, "router", router);
-    if (n > 0 && !experts) {
-        fdl_null_operand("fdl_flow_gate", "experts");
-        module_release(step);
-        return NULL;
-    }
-    if (step)
-        ((gate *)step->self)->n = n;
-    for (int i = 0; i < n; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "expert_%d", i);
-        step_child(step, name, experts[i]);
-    }
-    return DESCRIBED(step, flow_gate, (gate_args){.router = router});
+    const gate_args args = {.o = opts ? *opts : (fdl_flow_gate_opts){0}};
+    fdl_module *step =
+        described(step_of_parts(&gate_type, "router", router, "expert", n, experts), &kind_flow_gate, &args);
+    gate *s = step ? step->self : NULL;
+    if (s)
+        *s = (gate){n, ((const gate_args *)step->args)->o};
+    return step;
 }

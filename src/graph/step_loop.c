@@ -1,33 +1,143 @@
-/* Counted loops. */
+/* Loops: counted, and with a condition. */
 #include "../nn/describe.h"
+#include "flodl/compare.h"
+#include "flodl/index.h"
+#include "flodl/reduce.h"
+#include "flodl/shape.h"
 #include "graph_private.h"
 
 typedef struct loop {
-    int64_t n;
-    bool keep_state;
-    int resets, reset_room;
-    fdl_module **reset; /* modules of the body's tree that have something to reset */
+    fdl_flow_loop_opts o; /* its name is the description's; its modules are the step's children */
+    bool asks_before, asks_after;
+    int64_t most; /* runs */
+    int64_t iterations;
+    reset_list resets;
 } loop;
 
-/* Iterations feed each other, each in a scope of its own, so that without autograd their number doesn't
- * matter for the peak of memory. */
+enum { BODY, CONDITION };
+
+/* ---- the condition ------------------------------------------------------------------------------------- */
+
+/* One element that is above 0 when the loop halts. */
+static fdl_tensor *vote(fdl_halt_vote how, fdl_tensor *c)
+{
+    if (fdl_numel(c) == 1)
+        return c;
+    switch (how) {
+    case FDL_HALT_ALL:
+        return fdl_all(fdl_gt_scalar(c, 0));
+    case FDL_HALT_ANY:
+        return fdl_any(fdl_gt_scalar(c, 0));
+    case FDL_HALT_MEAN:
+        return fdl_mean(c);
+    case FDL_HALT_FIRST:
+        break;
+    }
+    return fdl_select(fdl_reshape(c, FDL_SHAPE(-1)), 0, 0);
+}
+
+/* 1: halt, 0: go on, -1: it failed. */
+static int decide(const graph *g, fdl_halt_vote how, fdl_tensor *c)
+{
+    if (fdl_numel(c) < 1) {
+        char text[256];
+        fdl_fail(FDL_E_SHAPE, "the condition gives %s, without an element",
+                 fdl_describe(c, text, sizeof text));
+        return -1;
+    }
+    FDL_NO_GRAD;
+    fdl_tensor *verdict = vote(how, c);
+    if (!verdict)
+        return -1;
+    double v = fdl_item(verdict);
+    if (v != v && g->prefix && fdl_error_pending() != FDL_OK) /* NaN alone is an answer */
+        return -1;
+    return v > 0;
+}
+
+static int halts(graph *g, const plan_node *p, const loop *s, int64_t i, fdl_tensor *state)
+{
+    fdl_scope *scope = fdl_scope_open();
+    if (!scope)
+        return -1;
+    fdl_mode_guard mode = {0};
+    if (!s->o.trace_cond)
+        mode = fdl_no_grad_open();
+    fdl_tensor *c = module_run(p->module->children.at[CONDITION]->real, 1, &state);
+    if (!s->o.trace_cond)
+        fdl_mode_close(mode);
+    int halt = -1;
+    if (c && (!s->o.trace_cond || graph_publish(g, p->node, s->o.trace_cond, i, c) == FDL_OK))
+        halt = decide(g, s->o.vote, c);
+    if (halt < 0 && g->prefix)
+        fdl_error_prefix("loop condition at iteration %lld: ", (long long)i);
+    fdl_scope_close(scope);
+    return halt;
+}
+
+/* ---- iterations ---------------------------------------------------------------------------------------- */
+
+typedef struct loop_emitter {
+    fdl_emitter base;
+    graph *g;
+    int node;
+    int64_t iteration;
+} loop_emitter;
+
+static fdl_status put(fdl_emitter *e, const char *name, fdl_tensor *t)
+{
+    loop_emitter *own = (loop_emitter *)e;
+    return graph_publish(own->g, own->node, name, own->iteration, t);
+}
+
+static fdl_tensor *run_body(graph *g, const plan_node *p, int64_t i)
+{
+    fdl_module *body = p->module->children.at[BODY]->real;
+    loop_emitter e = {.base = {.put = put}, .g = g, .node = p->node, .iteration = i};
+    fdl_tensor *y = graph_iterate(body, p, &e.base);
+    if (!y || !body->ops->trace || body->ops->step)
+        return y;
+    fdl_tensor *side = body->ops->trace(body->self);
+    if (!side)
+        return g->prefix && fdl_error_pending() != FDL_OK ? NULL : y;
+    return graph_publish(g, p->node, NULL, i, side) == FDL_OK ? y : NULL;
+}
+
+/* Iterations feed each other, each in a scope of its own, so that without autograd their number doesn't matter for the peak
+ * of memory. */
+static fdl_tensor *iterate(graph *g, const plan_node *p, loop *s, int64_t i, fdl_tensor *state)
+{
+    p->in[0] = state;
+    fdl_scope *scope = fdl_scope_open();
+    fdl_tensor *next = scope ? fdl_escape(run_body(g, p, i)) : NULL;
+    fdl_scope_close(scope);
+    if (FDL_UNLIKELY(!next) && g->prefix)
+        fdl_error_prefix("loop iteration %lld: ", (long long)i);
+    if (next != state)
+        fdl_drop(state);
+    s->iterations += next != NULL;
+    return next;
+}
+
 static fdl_tensor *run_loop(graph *g, const plan_node *p)
 {
-    const loop *s = p->self;
-    fdl_module *body = p->module->children.at[0]->real;
+    loop *s = p->self;
+    fdl_module *const *trees = p->module->children.at;
     fdl_tensor *x = p->in[0], *state = x;
-    for (int i = 0; i < s->resets; i++)
-        s->reset[i]->ops->reset(s->reset[i]->self);
-    for (int64_t i = 0; state && i < s->n; i++) {
-        p->in[0] = state;
-        fdl_scope *scope = fdl_scope_open();
-        fdl_tensor *next = scope ? fdl_escape(graph_call(body, p)) : NULL;
-        fdl_scope_close(scope);
-        if (FDL_UNLIKELY(!next) && g->prefix)
-            fdl_error_prefix("loop iteration %lld: ", (long long)i);
-        if (next != state)
-            fdl_drop(state);
-        state = next;
+    s->iterations = 0;
+    graph_clear_traces(g, p->node);
+    if (!s->o.keep_state)
+        FDL_TRY_NULL(reset_trees(&s->resets, p->module->children.n, trees));
+    for (int64_t i = 0; state && i < s->most; i++) {
+        int halt = s->asks_before ? halts(g, p, s, i, state) : 0;
+        if (halt == 0)
+            state = iterate(g, p, s, i, state);
+        if (halt == 0 && state && s->asks_after && i + 1 < s->most)
+            halt = halts(g, p, s, i, state);
+        if (halt < 0)
+            state = NULL;
+        if (halt > 0)
+            break;
     }
     p->in[0] = x;
     return state;
@@ -35,54 +145,74 @@ static fdl_tensor *run_loop(graph *g, const plan_node *p)
 
 static void note_loop(const graph_node *node, char *buf, size_t size)
 {
-    snprintf(buf, size, "\u00d7%lld", (long long)((const loop *)node->self)->n);
+    const loop *s = node->self;
+    snprintf(buf, size, "%s%lld", s->asks_before || s->asks_after ? "\u2264" : "\u00d7", (long long)s->most);
 }
 
-static const node_type loop_node = {
-    .hashed_kind = "module", .look = LOOK_LOOP, .note = note_loop, .run = run_loop};
+const node_type loop_node = {.hashed_kind = "module", .look = LOOK_LOOP, .note = note_loop, .run = run_loop};
 
-static fdl_status note_reset(fdl_module *m, void *ctx)
+int64_t fdl_graph_loop_iterations(fdl_module *m, const char *tag)
 {
-    loop *s = ctx;
-    const graph *inner = graph_or_null(m);
-    if (!m->ops->reset || (inner && !inner->states))
-        return FDL_OK;
-    fdl_module **more = grown(s->reset, s->resets, &s->reset_room, sizeof *more);
-    if (!more)
-        return FDL_E_OOM;
-    s->reset = more;
-    s->reset[s->resets++] = m;
-    return FDL_OK;
+    const graph *g = graph_of(__func__, m);
+    if (!g)
+        return -1;
+    if (!tag) {
+        fdl_null_operand(__func__, "tag");
+        return -1;
+    }
+    for (int i = 0; i < g->tags; i++) {
+        const graph_node *node = &g->node[g->tag[i].node];
+        if (node->type == &loop_node && strcmp(g->tag[i].name, tag) == 0)
+            return ((const loop *)node->self)->iterations;
+    }
+    fdl_fail(FDL_E_ARG, "%s: no loop of this graph has the tag \"%s\"", __func__, tag);
+    return -1;
+}
+
+/* ---- building ------------------------------------------------------------------------------------------ */
+
+static fdl_status check_options(fdl_flow_builder *b, const loop *s)
+{
+    const fdl_flow_loop_opts *o = &s->o;
+    bool asks = s->asks_before || s->asks_after;
+    if (s->asks_before && s->asks_after)
+        return flow_fail(b, FDL_E_ARG,
+                         "has both .while_cond and .until_cond; it takes exactly one of .n, "
+                         ".while_cond and .until_cond");
+    if (asks && o->n)
+        return flow_fail(b, FDL_E_ARG, "has both .n = %lld and a condition, whose limit is .max",
+                         (long long)o->n);
+    if (!asks && o->n < 1)
+        return flow_fail(b, FDL_E_ARG,
+                         "needs .n, the number of runs, of 1 or more (got %lld), or a condition",
+                         (long long)o->n);
+    if (!asks && (o->max || o->vote || o->trace_cond))
+        return flow_fail(b, FDL_E_ARG, "has .n and %s, which belongs to a condition",
+                         o->max    ? ".max"
+                         : o->vote ? ".vote"
+                                   : ".trace_cond");
+    if (asks && o->max < 1)
+        return flow_fail(b, FDL_E_ARG, "needs .max, the largest number of runs, of 1 or more; got %lld",
+                         (long long)o->max);
+    if (o->vote < FDL_HALT_ALL || o->vote > FDL_HALT_FIRST)
+        return flow_fail(b, FDL_E_ARG, "%d is no .vote; FDL_HALT_ALL, ANY, MEAN and FIRST are", (int)o->vote);
+    return flow_publishes(b, ".trace_cond", s->o.trace_cond);
 }
 
 static fdl_status add_loop(fdl_flow_builder *b, fdl_module *step)
 {
     loop *s = step->self;
-    int x = flow_single(b);
-    if (x < 0)
-        return FDL_E_ARG;
-    if (s->n < 1)
-        return flow_fail(b, FDL_E_ARG, "needs .n, the number of runs, of 1 or more; got %lld",
-                         (long long)s->n);
-    flow_begin_step(b);
-    int node = flow_node(b, &loop_node, "loop", 1);
-    if (node < 0)
-        return FDL_E_OOM;
-    graph_node *made = &b->g->node[node];
-    made->module = step;
-    made->self = s;
-    made->taker = step->children.at[0]->real;
-    made->role = "its body ";
-    FDL_TRY(flow_edge(b, x, node, 0));
-    if (!s->keep_state)
-        FDL_TRY(fdl_module_walk(made->taker, note_reset, s));
-    flow_end_step(b, node, node);
-    return flow_target(b, node);
+    FDL_TRY(check_options(b, s));
+    if (step->children.n > CONDITION)
+        FDL_TRY(flow_takes_one(b, step, CONDITION, "its condition"));
+    int node = flow_control(b, step, &loop_node, "loop", BODY, "its body ");
+    return node < 0 ? fdl_error_pending() : FDL_OK;
 }
 
 static void free_loop(void *self)
 {
-    free(((loop *)self)->reset);
+    loop *s = self;
+    free(s->resets.at);
 }
 
 static const step_type loop_type = {.ops = {.kind = "fdl_flow_loop", .size = sizeof(loop), .free = free_loop},
@@ -90,28 +220,47 @@ static const step_type loop_type = {.ops = {.kind = "fdl_flow_loop", .size = siz
                                     .add = add_loop};
 
 typedef struct loop_args {
-    fdl_module *body;
+    fdl_module *body, *cond;
+    bool until;
     fdl_flow_loop_opts o;
 } loop_args;
 
 static fdl_module *make_flow_loop(const void *args)
 {
     const loop_args *a = args;
-    return fdl_flow_loop_opt(a->body, &a->o);
+    fdl_flow_loop_opts o = a->o;
+    *(a->until ? &o.until_cond : &o.while_cond) = a->cond;
+    return fdl_flow_loop_opt(a->body, &o);
 }
 
+static const char *const votes[] = {"all", "any", "mean", "first", NULL};
+
 KIND(flow_loop, .name = "flow_loop",
-     ARGS(loop_args, FDL_ARG(loop_args, body, MODULE), FDL_OPT(loop_args, n, INT64),
-          FDL_OPT(loop_args, keep_state, BOOL)));
+     ARGS(loop_args, FDL_ARG(loop_args, body, MODULE),
+          {.name = "cond", .type = FDL_FIELD_MODULE, .offset = offsetof(loop_args, cond)},
+          {.name = "until", .type = FDL_FIELD_BOOL, .offset = offsetof(loop_args, until)},
+          FDL_OPT(loop_args, n, INT64), FDL_OPT(loop_args, max, INT64),
+          {.name = "vote", .type = FDL_FIELD_ENUM, .offset = offsetof(loop_args, o.vote), .names = votes},
+          FDL_OPT(loop_args, trace_cond, TEXT), FDL_OPT(loop_args, keep_state, BOOL)));
 
 fdl_module *fdl_flow_loop_opt(fdl_module *body, const fdl_flow_loop_opts *opts)
 {
+    const fdl_flow_loop_opts o = opts ? *opts : (fdl_flow_loop_opts){0};
+    /* A condition whose constructor failed looks like one that was left out, but for the error. */
+    bool lost = o.opts_ == 1 && !o.while_cond && !o.until_cond && fdl_error_pending() != FDL_OK;
     fdl_module *step = step_new(&loop_type);
-    if (step && opts) {
-        loop *s = step->self;
-        s->n = opts->n;
-        s->keep_state = opts->keep_state;
-    }
     step_child(step, "body", body);
-    return DESCRIBED(step, flow_loop, (loop_args){body, opts ? *opts : (fdl_flow_loop_opts){0}});
+    if (o.while_cond || lost)
+        step_child(step, "cond", o.while_cond);
+    if (o.until_cond)
+        step_child(step, o.while_cond ? "until" : "cond", o.until_cond);
+    step = DESCRIBED(step, flow_loop, (loop_args){.until = o.until_cond, .o = o});
+    loop *s = step ? step->self : NULL;
+    if (s) {
+        s->o = ((const loop_args *)step->args)->o;
+        s->asks_before = o.while_cond;
+        s->asks_after = o.until_cond;
+        s->most = o.while_cond || o.until_cond ? o.max : o.n;
+    }
+    return step;
 }

@@ -2,17 +2,35 @@
 #include "../nn/describe.h"
 #include "graph_private.h"
 
+fdl_refs graph_refs(const plan_node *p)
+{
+    return (fdl_refs){
+        .n = (size_t)p->refs, .names = p->ref_names, .at = p->in + p->inputs, .initial = p->initial};
+}
+
 fdl_tensor *graph_call(fdl_module *m, const plan_node *p)
 {
     if (!p->refs)
         return module_run(m, 1, p->in);
     if (m->table && m->table->forward) /* a graph, whose further inputs lie in its order */
         return module_run(m, 1 + p->refs, p->in);
-    fdl_refs refs = {.n = (size_t)p->refs, .names = p->ref_names, .at = p->in + 1, .initial = p->initial};
-    fdl_tensor *y = m->ops->forward_named(m->self, p->in[0], &refs);
+    fdl_refs refs = graph_refs(p);
+    fdl_tensor *y = m->ops->forward_named ? m->ops->forward_named(m->self, p->in[0], &refs)
+                                          : m->ops->step(m->self, p->in[0], &refs, NULL);
     if (FDL_UNLIKELY(!y))
         fdl_fail(FDL_E_NULL, "forward of %s returned NULL without an error", m->ops->kind);
     return y;
+}
+
+fdl_tensor *graph_iterate(fdl_module *m, const plan_node *p, fdl_emitter *e)
+{
+    if (!m->ops->step)
+        return graph_call(m, p);
+    fdl_refs refs = graph_refs(p);
+    fdl_tensor *y = m->ops->step(m->self, p->in[0], &refs, e);
+    if (FDL_UNLIKELY(!y))
+        fdl_fail(FDL_E_NULL, "step of %s returned NULL without an error", m->ops->kind);
+    return FDL_UNLIKELY(e->failed) ? NULL : y;
 }
 
 static fdl_tensor *run_module(graph *g, const plan_node *p)

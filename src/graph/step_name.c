@@ -210,7 +210,10 @@ fdl_module *fdl_flow_input_of(int n, const char *const *at)
 static bool takes_refs(const graph_node *node)
 {
     const graph *child = node->taker ? graph_or_null(node->taker) : NULL;
-    return node->sums || (child ? child->inputs > 1 : node->taker && node->taker->ops->forward_named);
+    if (node->sums || !node->taker)
+        return node->sums;
+    const fdl_module_ops *ops = node->taker->ops;
+    return child ? child->inputs > 1 : ops->forward_named || ops->step;
 }
 
 /* One array of names with room for another one; the arena takes nothing back, so it grows by doubling. */

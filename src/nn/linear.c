@@ -1,4 +1,4 @@
-/* linear, and the modules that only look at x otherwise: identity, flatten, unflatten. */
+/* linear, and the modules that only look at x otherwise: identity, flatten, unflatten, reshape. */
 #include "flodl/nn.h"
 
 #include "arguments.h"
@@ -99,7 +99,7 @@ fdl_module *fdl_nn_identity(void)
     return described(fdl_module_new(&ops), &kind_identity, NULL);
 }
 
-/* ---- flatten, unflatten ------------------------------------------------------------------------- */
+/* ---- flatten, unflatten, reshape ---------------------------------------------------------------- */
 
 typedef struct flatten {
     int start, end;
@@ -159,6 +159,20 @@ static fdl_module *make_unflatten(const void *args)
 KIND(unflatten, .name = "unflatten",
      ARGS(unflatten, FDL_ARG(unflatten, dim, INT), FDL_ARG(unflatten, shape, SHAPE)));
 
+static bool check_extents(const char *kind, fdl_shape shape)
+{
+    int inferred = 0;
+    for (int i = 0; i < shape.ndim; i++) {
+        if (!arg_at_least(kind, "an extent of shape", shape.d[i], -1))
+            return false;
+        inferred += shape.d[i] == -1;
+    }
+    if (inferred > 1)
+        fdl_fail(FDL_E_ARG, "fdl_nn_%s: shape has %d extents of -1, at most one can be inferred", kind,
+                 inferred);
+    return inferred <= 1;
+}
+
 fdl_module *fdl_nn_unflatten(int dim, fdl_shape shape)
 {
     static const fdl_module_ops ops = {
@@ -166,18 +180,40 @@ fdl_module *fdl_nn_unflatten(int dim, fdl_shape shape)
     if (!arg_within("unflatten", "dim", dim, -FDL_MAX_DIMS, FDL_MAX_DIMS - 1) ||
         !arg_within("unflatten", "the number of dims of shape", shape.ndim, 1, FDL_MAX_DIMS))
         return NULL;
-    int inferred = 0;
-    for (int i = 0; i < shape.ndim; i++) {
-        if (!arg_at_least("unflatten", "an extent of shape", shape.d[i], -1))
-            return NULL;
-        inferred += shape.d[i] == -1;
-    }
-    if (inferred > 1)
-        return fdl_fail_null(
-            FDL_E_ARG, "fdl_nn_unflatten: shape has %d extents of -1, at most one can be inferred", inferred);
+    if (!check_extents(ops.kind, shape))
+        return NULL;
     fdl_module *m = fdl_module_new(&ops);
     unflatten *self = fdl_module_self(m);
     if (self)
         *self = (unflatten){dim, shape};
     return DESCRIBED(m, unflatten, (unflatten){dim, shape});
+}
+
+static fdl_tensor *reshape_forward(void *self, fdl_tensor *x)
+{
+    return fdl_reshape(x, *(fdl_shape *)self);
+}
+
+typedef struct reshape_args {
+    fdl_shape shape;
+} reshape_args;
+
+static fdl_module *make_reshape(const void *args)
+{
+    return fdl_nn_reshape(((const reshape_args *)args)->shape);
+}
+
+KIND(reshape, .name = "reshape", ARGS(reshape_args, FDL_ARG(reshape_args, shape, SHAPE)));
+
+fdl_module *fdl_nn_reshape(fdl_shape shape)
+{
+    static const fdl_module_ops ops = {
+        .kind = "reshape", .size = sizeof(fdl_shape), .forward = reshape_forward};
+    if (!arg_within(ops.kind, "the number of dims of shape", shape.ndim, 0, FDL_MAX_DIMS) ||
+        !check_extents(ops.kind, shape))
+        return NULL;
+    fdl_module *m = fdl_module_new(&ops);
+    if (m)
+        *(fdl_shape *)fdl_module_self(m) = shape;
+    return DESCRIBED(m, reshape, (reshape_args){shape});
 }

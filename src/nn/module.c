@@ -38,8 +38,8 @@ fdl_module *fdl_module_new(const fdl_module_ops *ops)
     }
     if (!ops->kind || !*ops->kind)
         return fdl_fail_null(FDL_E_ARG, "fdl_module_new: ops.kind is missing");
-    if (!ops->forward && !ops->forward_named)
-        return fdl_fail_null(FDL_E_ARG, "fdl_module_new: %s has neither forward nor forward_named",
+    if (!ops->forward && !ops->forward_named && !ops->step)
+        return fdl_fail_null(FDL_E_ARG, "fdl_module_new: %s has none of forward, forward_named and step",
                              ops->kind);
     return module_new_with(ops, NULL);
 }
@@ -266,6 +266,7 @@ static fdl_module *add_child(fdl_module *m, const char *name, fdl_module *child)
     }
     at[m->children.n] = child;
     names[m->children.n++] = copy;
+    module_changed();
     return child;
 }
 
@@ -416,12 +417,13 @@ fdl_tensor *module_run(fdl_module *m, int n, fdl_tensor *const *inputs)
         /* A module that names no refs takes them by position. */
         static const char *const positions[] = {"1", "2", "3", "4", "5", "6", "7", "8", NULL};
         const char *const *names = ops->ref_names ? ops->ref_names : positions;
-        int most = ops->forward_named ? 1 + count_names(names) : 1;
+        int most = ops->forward_named || ops->step ? 1 + count_names(names) : 1;
         if (n > most)
             return fdl_fail_null(FDL_E_ARG, "%s takes %s%d input%s, got %d", ops->kind,
                                  most > 1 ? "up to " : "", most, most > 1 ? "s" : "", n);
         fdl_refs refs = {.n = (size_t)n - 1, .names = names, .at = inputs + 1};
-        y = ops->forward_named(m->self, inputs[0], &refs);
+        y = ops->forward_named ? ops->forward_named(m->self, inputs[0], &refs)
+                               : ops->step(m->self, inputs[0], &refs, NULL);
     }
     if (FDL_UNLIKELY(!y))
         fdl_fail(FDL_E_NULL, "forward of %s returned NULL without an error", ops->kind);
@@ -446,6 +448,15 @@ fdl_tensor *fdl_forward_of(fdl_module *m, int n, fdl_tensor *const *inputs)
 fdl_tensor *fdl_forward_list(fdl_module *m, fdl_list inputs)
 {
     return fdl_forward_of(m, inputs.n, inputs.at);
+}
+
+void fdl_emit(fdl_emitter *e, const char *name, fdl_tensor *t)
+{
+    if (!e || e->failed)
+        return;
+    if (!name || !t)
+        fdl_null_operand(__func__, name ? "t" : "name");
+    e->failed = !name || !t || e->put(e, name, t) != FDL_OK;
 }
 
 /* ---- refs ---------------------------------------------------------------------------------------------- */
@@ -492,6 +503,20 @@ const char *fdl_refs_name(const fdl_refs *r, size_t i)
 fdl_tensor *fdl_refs_at(const fdl_refs *r, size_t i)
 {
     return r && i < r->n ? r->at[i] : fdl_fail_null(FDL_E_RANGE, "fdl_refs_at: no input %zu", i);
+}
+
+/* ---- numbers of the process ----------------------------------------------------------------------------- */
+
+static _Atomic uint64_t changes = 1;
+
+uint64_t module_changes(void)
+{
+    return atomic_load(&changes);
+}
+
+void module_changed(void)
+{
+    atomic_fetch_add(&changes, 1);
 }
 
 uint64_t module_new_walk(void)

@@ -81,6 +81,16 @@ struct fdl_refs {
     const bool *initial; /* [n] what fdl_refs_initial says; NULL: false for all */
 };
 
+struct fdl_emitter {
+    fdl_status (*put)(fdl_emitter *e, const char *name, fdl_tensor *t);
+    bool failed; /* put did: step's result doesn't count */
+};
+
+/* A number that is another as soon as any tree of modules was changed (a child added, a part replaced): for lists of a
+ * tree's modules that are made once. Who changes a tree calls module_changed. */
+uint64_t module_changes(void);
+void module_changed(void);
+
 /* A module with a table of its own; table may be NULL. */
 fdl_module *module_new_with(const fdl_module_ops *ops, const module_table *table);
 /* m on n inputs in the current scope, without a scope of its own. */

@@ -1,9 +1,11 @@
-/* Routers: weights for the experts of a gate. */
+/* Routers, which weigh the experts of a gate, and selectors, which choose the branch of a switch. */
 #include "arguments.h"
 #include "describe.h"
 #include "flodl/activation.h"
 #include "flodl/arithmetic.h"
 #include "flodl/nn.h"
+#include "flodl/reduce.h"
+#include "flodl/shape.h"
 
 typedef struct router {
     fdl_module *proj;
@@ -50,30 +52,116 @@ static double router_work(const fdl_call *c)
 ROUTER_KIND(softmax_router);
 ROUTER_KIND(sigmoid_router);
 
-static fdl_module *new_router(const fdl_module_ops *ops, const fdl_kind *kind, int64_t dim, int64_t n,
-                              const fdl_nn_router_opts *opts)
+/* Not done yet. */
+static fdl_module *new_router(const fdl_module_ops *ops, int64_t dim, int64_t n, fdl_dtype dtype,
+                              fdl_device device)
 {
-    const fdl_nn_router_opts o = opts ? *opts : (fdl_nn_router_opts){0};
     if (!arg_at_least(ops->kind, "dim", dim, 1) || !arg_at_least(ops->kind, "n", n, 1))
         return NULL;
     fdl_module *m = fdl_module_new(ops);
     router *self = m ? fdl_module_self(m) : NULL;
-    if (!self)
-        return NULL;
-    self->proj = fdl_module_child(m, "proj", fdl_nn_linear(dim, n, .dtype = o.dtype, .device = o.device));
-    return described(m, kind, &(router_args){dim, n, o});
+    if (self)
+        self->proj = fdl_module_child(m, "proj", fdl_nn_linear(dim, n, .dtype = dtype, .device = device));
+    return m;
 }
 
 fdl_module *fdl_nn_softmax_router_opt(int64_t dim, int64_t n, const fdl_nn_softmax_router_opts *opts)
 {
     static const fdl_module_ops ops = {
         .kind = "softmax_router", .size = sizeof(router), .forward_named = softmax_forward};
-    return new_router(&ops, &kind_softmax_router, dim, n, opts);
+    const fdl_nn_router_opts o = opts ? *opts : (fdl_nn_router_opts){0};
+    return DESCRIBED(new_router(&ops, dim, n, o.dtype, o.device), softmax_router, (router_args){dim, n, o});
 }
 
 fdl_module *fdl_nn_sigmoid_router_opt(int64_t dim, int64_t n, const fdl_nn_sigmoid_router_opts *opts)
 {
     static const fdl_module_ops ops = {
         .kind = "sigmoid_router", .size = sizeof(router), .forward_named = sigmoid_forward};
-    return new_router(&ops, &kind_sigmoid_router, dim, n, opts);
+    const fdl_nn_router_opts o = opts ? *opts : (fdl_nn_router_opts){0};
+    return DESCRIBED(new_router(&ops, dim, n, o.dtype, o.device), sigmoid_router, (router_args){dim, n, o});
+}
+
+/* ---- selectors ---------------------------------------------------------------------------------- */
+
+/* Of the logits' mean over what lies between the first `kept` dims and the last. */
+static fdl_tensor *largest(const router *m, fdl_tensor *x, const fdl_refs *r, int kept)
+{
+    FDL_NO_GRAD;
+    fdl_tensor *scores = logits(m, x, r);
+    int n = fdl_ndim(scores);
+    if (n < 0)
+        return NULL;
+    if (n < 1 + kept) {
+        char text[256];
+        return fdl_fail_null(FDL_E_SHAPE, "argmax_selector: x is %s, has no rows to choose for",
+                             fdl_describe(x, text, sizeof text));
+    }
+    if (n > 1 + kept)
+        scores = fdl_mean_dim(fdl_flatten(scores, kept, -2), kept);
+    return fdl_argmax(scores, -1);
+}
+
+static fdl_tensor *argmax_forward(void *self, fdl_tensor *x, const fdl_refs *r)
+{
+    return largest(self, x, r, 0);
+}
+
+static fdl_tensor *argmax_rows_forward(void *self, fdl_tensor *x, const fdl_refs *r)
+{
+    return largest(self, x, r, 1);
+}
+
+typedef struct argmax_args {
+    int64_t dim, n;
+    fdl_nn_argmax_selector_opts o;
+} argmax_args;
+
+static fdl_module *make_argmax_selector(const void *args)
+{
+    const argmax_args *a = args;
+    return fdl_nn_argmax_selector_opt(a->dim, a->n, &a->o);
+}
+
+KIND(argmax_selector, .name = "argmax_selector",
+     ARGS(argmax_args, FDL_ARG(argmax_args, dim, INT64), FDL_ARG(argmax_args, n, INT64),
+          FDL_OPT(argmax_args, per_row, BOOL), FDL_OPT(argmax_args, dtype, DTYPE)));
+
+fdl_module *fdl_nn_argmax_selector_opt(int64_t dim, int64_t n, const fdl_nn_argmax_selector_opts *opts)
+{
+    static const fdl_module_ops whole = {
+        .kind = "argmax_selector", .size = sizeof(router), .forward_named = argmax_forward};
+    static const fdl_module_ops rows = {
+        .kind = "argmax_selector", .size = sizeof(router), .forward_named = argmax_rows_forward};
+    const fdl_nn_argmax_selector_opts o = opts ? *opts : (fdl_nn_argmax_selector_opts){0};
+    return DESCRIBED(new_router(o.per_row ? &rows : &whole, dim, n, o.dtype, o.device), argmax_selector,
+                     (argmax_args){dim, n, o});
+}
+
+typedef struct fixed {
+    int64_t i;
+} fixed;
+
+static fdl_tensor *fixed_forward(void *self, fdl_tensor *x)
+{
+    (void)x;
+    return fdl_from_i64(&((fixed *)self)->i, FDL_SCALAR, .device = FDL_CPU);
+}
+
+static fdl_module *make_fixed_selector(const void *args)
+{
+    return fdl_nn_fixed_selector(((const fixed *)args)->i);
+}
+
+KIND(fixed_selector, .name = "fixed_selector", ARGS(fixed, FDL_ARG(fixed, i, INT64)));
+
+fdl_module *fdl_nn_fixed_selector(int64_t i)
+{
+    static const fdl_module_ops ops = {
+        .kind = "fixed_selector", .size = sizeof(fixed), .forward = fixed_forward};
+    if (!arg_at_least(ops.kind, "i", i, 0))
+        return NULL;
+    fdl_module *m = fdl_module_new(&ops);
+    if (m)
+        ((fixed *)fdl_module_self(m))->i = i;
+    return DESCRIBED(m, fixed_selector, (fixed){i});
 }

@@ -59,7 +59,7 @@ static void a_step_that_failed_keeps_its_error(void **state)
             "the constructor failed");
     refused(fdl_flow(m(), fdl_flow_gate(failed(), FDL_MODULES(m(), m()))), FDL_E_DTYPE,
             "the constructor failed");
-    refused(fdl_flow_gate_of(m(), 2, NULL), FDL_E_NULL, "fdl_flow_gate");
+    refused(fdl_flow_gate_opt(m(), 2, NULL, NULL), FDL_E_NULL, "fdl_flow_gate");
     refused(fdl_flow(m(), fdl_flow(m(), fdl_flow(failed(), m()))), FDL_E_DTYPE, "the constructor failed");
     refused(fdl_flow(m(), fdl_flow_tag(NULL)), FDL_E_NULL, "fdl_flow_tag");
     refused(fdl_flow(m(), fdl_flow_using("a", NULL)), FDL_E_NULL, "fdl_flow_using");
@@ -108,7 +108,7 @@ static void open_streams(void **state)
             "fdl_flow_gate", "2 streams");
     refused(fdl_flow(m(), fdl_flow_gate(m(), FDL_MODULES(m()))), FDL_E_ARG, "step 1 (fdl_flow_gate)",
             "2 experts", "got 1");
-    refused(fdl_flow(m(), fdl_flow_gate_of(m(), 0, NULL)), FDL_E_ARG, "got 0");
+    refused(fdl_flow(m(), fdl_flow_gate_opt(m(), 0, NULL, NULL)), FDL_E_ARG, "got 0");
     refused(fdl_flow(m(), fdl_flow_merge(FDL_MERGE_ADD)), FDL_E_ARG, "step 1 (fdl_flow_merge)",
             "single stream");
     refused(fdl_flow(m(), fdl_flow_split(m(), m())), FDL_E_ARG, "2 streams", "at the end", "fdl_flow_merge");

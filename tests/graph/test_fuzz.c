@@ -189,7 +189,7 @@ static fdl_module *built(const flow *f)
         else if (s->kind == ST_LOOP)
             check_ok(fdl_flow_add(b, fdl_flow_loop(m[0], .n = s->n_runs)));
         else if (s->kind == ST_GATE)
-            check_ok(fdl_flow_add(b, fdl_flow_gate_of(router(s->n, s->weights), s->n, m)));
+            check_ok(fdl_flow_add(b, fdl_flow_gate_opt(router(s->n, s->weights), s->n, m, NULL)));
         else
             check_ok(fdl_flow_add(b, fdl_flow_split_of(s->n, m)));
         for (int k = 0; k < s->n_refs; k++)

@@ -157,7 +157,7 @@ static int combining(int n, bool with_grad)
     fdl_module *experts[16];
     for (int i = 0; i < n; i++)
         experts[i] = dbl();
-    fdl_module *g = fdl_flow(fdl_flow_gate_of(given(fdl_randn(FDL_SHAPE(3, n))), n, experts));
+    fdl_module *g = fdl_flow(fdl_flow_gate_opt(given(fdl_randn(FDL_SHAPE(3, n))), n, experts, NULL));
     fdl_tensor *x = fdl_randn(FDL_SHAPE(3, 8));
     fdl_mode_guard mode = with_grad ? fdl_enable_grad_open() : fdl_no_grad_open();
     check_some(fdl_forward(g, x));

@@ -172,7 +172,7 @@ static void registration_latches_its_first_error(void **state)
         assert_int_equal(frees, freed + 1);
     }
     assert_null(fdl_module_new(&(fdl_module_ops){.kind = "nothing"}));
-    expect(FDL_E_ARG, "neither forward");
+    expect(FDL_E_ARG, "none of forward");
     assert_null(new_pair(NULL, new_scale(1))); /* the second child is freed, too */
     expect(FDL_E_NULL, "child");
     fdl_module *own = new_scale(1);

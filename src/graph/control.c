@@ -1,0 +1,38 @@
+/* What the steps that loop and choose have in common. */
+#include "graph_private.h"
+
+int flow_control(fdl_flow_builder *b, fdl_module *step, const node_type *type, const char *kind, int taker,
+                 const char *role)
+{
+    int x = flow_single(b);
+    if (x < 0)
+        return -1;
+    flow_begin_step(b);
+    int node = flow_node(b, type, kind, 1);
+    if (node < 0)
+        return -1;
+    graph_node *made = &b->g->node[node];
+    made->module = step;
+    made->self = step->self;
+    made->taker = step->children.at[taker]->real;
+    made->role = role;
+    if (flow_edge(b, x, node, 0) != FDL_OK)
+        return -1;
+    flow_end_step(b, node, node);
+    return flow_target(b, node) == FDL_OK ? node : -1;
+}
+
+fdl_status flow_takes_one(fdl_flow_builder *b, fdl_module *step, int i, const char *what)
+{
+    const graph *part = graph_or_null(step->children.at[i]);
+    if (!part || part->inputs == 1)
+        return FDL_OK;
+    return flow_fail(b, FDL_E_ARG, "%s is a graph with the input \"%s\"; it gets one input alone", what,
+                     part->input[1].name);
+}
+
+fdl_status flow_publishes(fdl_flow_builder *b, const char *option, const char *name)
+{
+    const char *fault = name ? name_fault(name) : NULL;
+    return fault ? flow_fail(b, FDL_E_ARG, "%s \"%s\" %s", option, name, fault) : FDL_OK;
+}
