@@ -1,4 +1,4 @@
-/* Drawings of a graph: as DOT text, and laid out as SVG.
+/* Drawings of a graph: as DOT text, and laid out as SVG; and curves of its training as a page.
  *
  *     FDL_CHECK(fdl_graph_svg(model, "model.svg"));
  *     FDL_CHECK(fdl_graph_svg(model, "whole.svg", .expand = true));
@@ -9,6 +9,7 @@
 #define FLODL_DRAW_H
 
 #include "flodl/graph.h"
+#include "flodl/trend.h"
 
 FDL_BEGIN_DECLS
 
@@ -18,6 +19,7 @@ typedef struct fdl_graph_draw_opts {
         expand; /* graphs inside and the bodies of loops and maps are drawn too, as boxes around what is in them */
     bool flat; /* every node of the graph is one shape, gates and switches too; not together with .expand */
     bool no_levels; /* without the boxes around levels */
+    bool profile;   /* with the times of the last profiled forward (profile.h), where there is one */
 } fdl_graph_draw_opts;
 
 /* ---- DOT ----------------------------------------------------------------------------------------------- */
@@ -36,6 +38,14 @@ FDL_API char *fdl_graph_dot_opt(fdl_module *g, const fdl_graph_draw_opts *opts);
 FDL_API char *fdl_graph_svg_text_opt(fdl_module *g, const fdl_graph_draw_opts *opts);
 /* The same to a file, which is there complete or not at all. FDL_E_IO: it can't be written. */
 FDL_API fdl_status fdl_graph_svg_opt(fdl_module *g, const char *file, const fdl_graph_draw_opts *opts);
+
+/* ---- curves --------------------------------------------------------------------------------------------- */
+
+/* n trends (NULL: one without points) with their names as a page in one file that needs no network: a line each over the
+ * epochs from 1, with the values under the pointer; NaN and infinities are gaps. Light or dark as the reader prefers. No point
+ * at all: FDL_E_ARG; FDL_E_IO. */
+FDL_API fdl_status fdl_plot_html(const char *file, const char *title, int n, const char *const *names,
+                                 const fdl_trend *const *trends);
 
 FDL_END_DECLS
 

@@ -49,6 +49,7 @@
 #include "flodl/observe.h"
 #include "flodl/draw.h"
 #include "flodl/events.h"
+#include "flodl/profile.h"
 #include "flodl/init.h"
 #include "flodl/nn.h"
 #include "flodl/data.h"

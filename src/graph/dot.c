@@ -1,5 +1,6 @@
 /* A graph as DOT text: what is shown of it, then its nodes level by level, then its edges. */
 #include "draw_private.h"
+#include "profile.h"
 
 /* ---- what is shown ------------------------------------------------------------------------------------- */
 
@@ -27,8 +28,9 @@ typedef struct drawing {
     FILE *out;
     fdl_graph_draw_opts opts;
     arena memory;
-    int inside; /* nodes drawn within nodes */
-    place *at;  /* of each node, in order of creation; NULL: libgraphviz finds them */
+    int inside;     /* nodes drawn within nodes */
+    place *at;      /* of each node, in order of creation; NULL: libgraphviz finds them */
+    double longest; /* the time of the node with the hottest colour */
 } drawing;
 
 /* Where a shown node stands: the names before its own. */
@@ -211,6 +213,13 @@ static void write_kind(drawing *d, const graph_node *node)
     fputs("</B>", d->out);
 }
 
+/* A node's times; NULL: they aren't drawn, or there are none. */
+static const fdl_profile_node *profile_of(const drawing *d, const graph *g, int k)
+{
+    const fdl_profile *f = d->opts.profile ? graph_profile(g) : NULL;
+    return f ? &f->node[g->node[k].place] : NULL;
+}
+
 static fdl_status write_label(drawing *d, const graph *g, int k)
 {
     const graph_node *node = &g->node[k];
@@ -228,7 +237,24 @@ static fdl_status write_label(drawing *d, const graph *g, int k)
             write_xml(d->out, g->tag[i].name);
             fputs("</FONT>", d->out);
         }
+    const fdl_profile_node *timed = profile_of(d, g, k);
+    char text[64];
+    if (timed) {
+        fputs("<BR/>", d->out);
+        begin_small(d->out, "#1c2833");
+        fprintf(d->out, "%s</FONT>", time_text(timed->seconds, text, sizeof text));
+    }
     return node->module ? write_params(d->out, node->module) : FDL_OK;
+}
+
+/* How node k looks; heat: room for its colour. */
+static look look_with_time(const drawing *d, const graph *g, int k, bool top, char heat[8])
+{
+    look l = look_of_node(g, k, top);
+    const fdl_profile_node *timed = profile_of(d, g, k);
+    if (timed)
+        l.fill = fdl_profile_color(d->longest > 0 ? timed->seconds / d->longest : 0, heat, 8);
+    return l;
 }
 
 /* ---- nodes --------------------------------------------------------------------------------------------- */
@@ -301,7 +327,8 @@ static fdl_status write_choice(drawing *d, const view *v, const path *at, int k)
     const graph_node *node = &v->g->node[k];
     const shown *s = &v->node[k];
     path here = {at, node->id};
-    look l = look_of_node(v->g, k, !at);
+    char heat[8];
+    look l = look_with_time(d, v->g, k, !at, heat);
     begin_cluster(out, at, node->id, l.fill);
     FDL_TRY(write_label(d, v->g, k));
     end_title(out);
@@ -327,7 +354,8 @@ static fdl_status write_inside(drawing *d, const view *v, const path *at, int k)
     const graph_node *node = &v->g->node[k];
     const shown *s = &v->node[k];
     path here = {at, node->id};
-    begin_cluster(d->out, at, node->id, look_of_node(v->g, k, false).fill);
+    char heat[8];
+    begin_cluster(d->out, at, node->id, look_with_time(d, v->g, k, false, heat).fill);
     FDL_TRY(write_label(d, v->g, k));
     end_title(d->out);
     if (s->part->name)
@@ -351,7 +379,8 @@ static fdl_status write_node(drawing *d, const view *v, const path *at, int k)
     fputs(">, ", d->out);
     if (d->at)
         fprintf(d->out, "pos=\"%lld,%lld\", ", (long long)d->at[k].x, (long long)d->at[k].y);
-    write_look(d->out, look_of_node(v->g, k, !at));
+    char heat[8];
+    write_look(d->out, look_with_time(d, v->g, k, !at, heat));
     return FDL_OK;
 }
 
@@ -398,6 +427,18 @@ static void write_rank(drawing *d, const view *v, int from, int to)
     fputs("}\n", d->out);
 }
 
+static void write_level_time(drawing *d, const graph *g, int level)
+{
+    const fdl_profile *f = d->opts.profile ? graph_profile(g) : NULL;
+    char text[64];
+    if (!f)
+        return;
+    const fdl_profile_level *l = &f->level[level];
+    fprintf(d->out, "<BR/>%s", time_text(l->seconds, text, sizeof text));
+    if (l->nodes > 1)
+        fprintf(d->out, " x%s", decimals_text(l->parallelism, 1, text, sizeof text));
+}
+
 static fdl_status write_levels(drawing *d, const view *v)
 {
     const graph *g = v->g;
@@ -411,7 +452,9 @@ static fdl_status write_levels(drawing *d, const view *v)
                 level);
         begin_title(d->out);
         begin_small(d->out, "#717d89");
-        fprintf(d->out, "level %d</FONT>", level);
+        fprintf(d->out, "level %d", level);
+        write_level_time(d, g, level);
+        fputs("</FONT>", d->out);
         end_title(d->out);
         for (int p = from; p < to; p++)
             if (!stands_apart(g, g->plan[p].node))
@@ -509,6 +552,26 @@ static int64_t weight_of(const drawing *d, const graph *g)
  * times as much. */
 enum { most_weight = 2500 };
 
+static void write_title(drawing *d, const graph *g)
+{
+    const fdl_profile *f = d->opts.profile ? graph_profile(g) : NULL;
+    char text[64];
+    if (!g->label && !f)
+        return;
+    fputs("labelloc=t; label=<", d->out);
+    if (g->label) {
+        fputs("<B>", d->out);
+        write_xml(d->out, g->label);
+        fputs("</B>", d->out);
+    }
+    if (f)
+        fprintf(d->out, "%stotal %s", g->label ? "&#160; " : "", time_text(f->seconds, text, sizeof text));
+    fputs(">;\n", d->out);
+    for (int i = 0; f && i < f->nodes; i++)
+        if (f->node[i].seconds > d->longest)
+            d->longest = f->node[i].seconds;
+}
+
 /* placed: NULL, or true wants positions in the text, and what it is then says whether it has them. */
 static fdl_status write_dot(drawing *d, const graph *g, bool *placed)
 {
@@ -528,11 +591,7 @@ static fdl_status write_dot(drawing *d, const graph *g, bool *placed)
     fprintf(d->out, "\" {\n%s", head);
     if (d->at)
         fputs("splines=line;\n", d->out);
-    if (g->label) {
-        fputs("labelloc=t; label=<<B>", d->out);
-        write_xml(d->out, g->label);
-        fputs("</B>>;\n", d->out);
-    }
+    write_title(d, g);
     FDL_TRY(d->opts.no_levels ? write_nodes(d, v, NULL) : write_levels(d, v));
     write_edges(d, v, NULL);
     fputs("}\n", d->out);

@@ -24,6 +24,8 @@ const char *outline_of(const char *fill, char buf[8]);
 void write_xml(FILE *out, const char *text);
 /* A node's name in DOT, without the quotes around it. */
 void write_name(FILE *out, const char *text);
+/* "512us", "3.25ms". Returns buf. */
+const char *time_text(double seconds, char *buf, size_t size);
 /* A number with so many decimals and a point, whatever the locale. Returns buf. */
 const char *decimals_text(double value, int decimals, char *buf, size_t size);
 

@@ -62,3 +62,12 @@ const char *decimals_text(double value, int decimals, char *buf, size_t size)
     }
     return buf;
 }
+
+const char *time_text(double seconds, char *buf, size_t size)
+{
+    char number[400];
+    bool small = seconds < 1e-3;
+    decimals_text(seconds * (small ? 1e6 : 1e3), small ? 0 : 2, number, sizeof number);
+    snprintf(buf, size, "%s%s", number, small ? "us" : "ms");
+    return buf;
+}

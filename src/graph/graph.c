@@ -32,6 +32,7 @@ static void graph_free(void *self)
         fdl_free(g->carried[i].initial);
     }
     graph_free_traces(g);
+    graph_profiler_free(g);
     while (g->watchers)
         graph_unwatch(g, g->watchers);
     tree_free(g);

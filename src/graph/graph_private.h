@@ -218,6 +218,7 @@ struct graph {
     bool begun; /* a forward, or a record, has come; at that time: */
     double began;
     struct observation *observed; /* NULL: nothing was asked or recorded */
+    struct profiler *profiler;    /* profile.c; NULL: profiling was never on */
 };
 
 /* NULL and the error when m is no graph. */
@@ -266,8 +267,15 @@ const char *node_title(const graph_node *node, char *buf, size_t size);
 
 /* The time of a graph's training begins. */
 void graph_begun(graph *g);
+/* The clock that began is of. */
+double graph_now(const graph *g);
 /* Frees what was observed. */
 void graph_observed_free(graph *g);
+
+/* What a step, and an epoch, end with while profiling is on. */
+fdl_status graph_profiler_end_step(graph *g);
+fdl_status graph_profiler_end_epoch(fdl_module *g);
+void graph_profiler_free(graph *g);
 
 /* ---- the tree of graphs -------------------------------------------------------------------------------- */
 

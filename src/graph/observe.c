@@ -33,7 +33,7 @@ graph *observed_child(const graph *g, int i)
     return NULL;
 }
 
-static double now(const graph *g)
+double graph_now(const graph *g)
 {
     return g->observed && g->observed->clock ? g->observed->clock(g->observed->clock_ctx) : fdl_now();
 }
@@ -41,7 +41,7 @@ static double now(const graph *g)
 void graph_begun(graph *g)
 {
     g->begun = true;
-    g->began = now(g);
+    g->began = graph_now(g);
 }
 
 fdl_status fdl_graph_set_clock(fdl_module *m, double (*clock)(void *ctx), void *ctx)
@@ -443,7 +443,7 @@ static fdl_status flush_one(graph *g, int n, series *const *which)
 {
     if (!g->observed)
         return FDL_OK;
-    series_stamp stamp = {g->begun ? now(g) - g->began : 0, fdl_now_utc()};
+    series_stamp stamp = {g->begun ? graph_now(g) - g->began : 0, fdl_now_utc()};
     return series_flush(&g->observed->store, n, which, stamp);
 }
 
