@@ -525,6 +525,15 @@ static void write_edges(drawing *d, const view *v, const path *at)
         write_edges_inside(d, v, at, k);
     for (int e = 0; e < v->g->edges; e++)
         write_arrow(d, v, at, &v->g->edge[e]);
+    for (int k = 0; k < v->g->nodes; k++)
+        if (v->g->node[k].state >= 0) {
+            write_exit(d->out, v, at, v->g->state[v->g->node[k].state].node);
+            fputs(" -> ", d->out);
+            write_node_name(d->out, at, v->g->node[k].id);
+            fputs(" [class=state, style=dotted, penwidth=1.5, color=\"#e67e22\", fontcolor=\"#ca6f1e\", "
+                  "label=<&#160;state>, constraint=false];\n",
+                  d->out);
+        }
 }
 
 /* ---- the whole ----------------------------------------------------------------------------------------- */

@@ -15,6 +15,7 @@ typedef struct mark {
     fdl_event *event; /* NULL: none so far */
     int made_for;     /* the device whose event it is */
     int device;       /* on which it was recorded in this forward; no_device: it wasn't */
+    int from; /* the mark that stands here: this one, or where nothing was issued since, an earlier one */
 } mark;
 
 struct profiler {
@@ -45,11 +46,14 @@ static fdl_status record_on(fdl_event *e, int device)
     return status;
 }
 
-/* Marks what was issued so far for x's device. A mark that can't be made leaves the host's times, and no error. */
-static void set_mark(mark *m, fdl_tensor *x)
+/* Marks, as number i, what was issued so far for x's device. A mark that can't be made leaves the host's times, and no
+ * error. */
+static void set_mark(mark *marks, int i, fdl_tensor *x)
 {
     fdl_device d = fdl_device_of(x);
+    mark *m = &marks[i];
     m->device = no_device;
+    m->from = i;
     if (d.type != FDL_DEVICE_TYPE_CUDA || fdl_error_pending() != FDL_OK)
         return;
     if (m->event && m->made_for != d.index) {
@@ -66,8 +70,9 @@ static void set_mark(mark *m, fdl_tensor *x)
 }
 
 /* Seconds between two marks of one device; -1: they aren't. */
-static double between(const mark *from, const mark *to)
+static double between(const mark *marks, int first, int last)
 {
+    const mark *from = &marks[marks[first].from], *to = &marks[marks[last].from];
     double ms;
     if (from->device == no_device || from->device != to->device)
         return -1;
@@ -85,7 +90,7 @@ static void begin(graph_watcher *w, graph *g)
     p->off_this_time = fdl_cuda_is_capturing();
     if (p->off_this_time)
         return;
-    set_mark(&p->mark[0], g->slot[g->input_slot[0]]);
+    set_mark(p->mark, 0, g->slot[g->input_slot[0]]);
     p->began = fdl_now();
 }
 
@@ -93,7 +98,10 @@ static void before(graph_watcher *w, graph *g, int place)
 {
     (void)g;
     profiler *p = (profiler *)w;
-    p->start[place] = fdl_now();
+    /* As it stays where the node gives nothing: a reader of state that is empty. */
+    p->mark[place + 1].device = no_device;
+    p->mark[place + 1].from = p->mark[place].from;
+    p->start[place] = p->end[place] = fdl_now();
 }
 
 static fdl_tensor *after(graph_watcher *w, graph *g, int place, fdl_tensor *y)
@@ -102,7 +110,7 @@ static fdl_tensor *after(graph_watcher *w, graph *g, int place, fdl_tensor *y)
     profiler *p = (profiler *)w;
     p->end[place] = fdl_now();
     if (!p->off_this_time)
-        set_mark(&p->mark[place + 1], y);
+        set_mark(p->mark, place + 1, y);
     return y;
 }
 
@@ -136,7 +144,7 @@ static void end(graph_watcher *w, graph *g, bool succeeded)
     for (int i = 0; i < g->nodes; i++) {
         fdl_profile_node *n = &p->node[i];
         n->host_seconds = p->end[i] - p->start[i];
-        n->seconds = between(&p->mark[i], &p->mark[i + 1]);
+        n->seconds = between(p->mark, i, i + 1);
         if (n->seconds < 0)
             n->seconds = n->host_seconds;
     }
@@ -147,13 +155,13 @@ static void end(graph_watcher *w, graph *g, bool succeeded)
         l->sum = 0;
         for (int k = from; k < to; k++)
             l->sum += p->node[k].seconds;
-        l->seconds = between(&p->mark[from], &p->mark[to]);
+        l->seconds = between(p->mark, from, to);
         if (l->seconds < 0)
             l->seconds = p->end[to - 1] - p->start[from];
         l->parallelism = l->nodes > 1 && l->seconds > 0 ? l->sum / l->seconds : 1;
         from = to;
     }
-    f->seconds = between(&p->mark[0], &p->mark[g->nodes]);
+    f->seconds = between(p->mark, 0, g->nodes);
     if (f->seconds < 0)
         f->seconds = f->host_seconds;
     p->there = true;

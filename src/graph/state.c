@@ -40,7 +40,7 @@ static fdl_tensor *run_reader(graph *g, const plan_node *p)
     return t ? fdl_adopt(fdl_keep(t)) : NULL;
 }
 
-const node_type state_node = {.bare = true, .run = run_reader};
+const node_type state_node = {.bare = true, .look = LOOK_STATE, .run = run_reader};
 
 static bool reads_state(const graph *g, const plan_node *n, int i)
 {
@@ -212,6 +212,7 @@ fdl_status fdl_graph_end_step(fdl_module *m)
     if (!g)
         return fdl_error_pending();
     FDL_TRY(fdl_graph_detach_state(m));
+    FDL_TRY(graph_profiler_end_step(g));
     g->steps++;
     return FDL_OK;
 }
@@ -226,6 +227,7 @@ fdl_status fdl_graph_end_epoch(fdl_module *m)
     graph *g = graph_of(__func__, m);
     if (!g)
         return fdl_error_pending();
+    FDL_TRY(graph_profiler_end_epoch(m));
     g->epochs++;
     return FDL_OK;
 }

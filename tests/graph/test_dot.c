@@ -156,6 +156,33 @@ static void edges_of_each_kind(void **state)
     fdl_module_free(g);
 }
 
+static void state_goes_back_to_its_readers(void **state)
+{
+    (void)state;
+    fdl_module *g =
+        fdl_flow(id(), dbl(), tri(), sum_refs(), fdl_flow_using("memory"), fdl_flow_tag("memory"), id());
+    check_some(g);
+    char *dot = fdl_graph_dot(g);
+    check_some(dot);
+    const char *reader = NULL;
+    for (int i = 0; i < fdl_graph_node_count(g); i++)
+        if (strncmp(fdl_graph_node_id(g, i), "state_read_memory", 17) == 0)
+            reader = fdl_graph_node_id(g, i);
+    check_some(reader);
+    check_look(dot, reader, "diamond", "#f9e79f");
+    char text[256];
+    snprintf(text, sizeof text,
+             "\n\"state_add_4\" -> \"%s\" [class=state, style=dotted, penwidth=1.5, color=\"#e67e22\"",
+             reader);
+    check_in(dot, text);
+    check_in(dot, "label=<&#160;state>, constraint=false];");
+    snprintf(text, sizeof text, "\n\"%s\" -> \"state_add_4\" [class=ref, style=dashed", reader);
+    check_in(dot, text);
+    check_accepted(dot);
+    free(dot);
+    fdl_module_free(g);
+}
+
 static void gates_are_boxes_with_experts(void **state)
 {
     (void)state;
@@ -371,6 +398,7 @@ int main(void)
         cmocka_unit_test(every_node_and_level),
         cmocka_unit_test(shapes_and_fills),
         cmocka_unit_test(edges_of_each_kind),
+        cmocka_unit_test(state_goes_back_to_its_readers),
         cmocka_unit_test(gates_are_boxes_with_experts),
         cmocka_unit_test(what_is_inside_on_request),
         cmocka_unit_test(shared_graphs_stay_bounded),
