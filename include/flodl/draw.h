@@ -46,6 +46,10 @@ FDL_API fdl_status fdl_graph_svg_opt(fdl_module *g, const char *file, const fdl_
  * at all: FDL_E_ARG; FDL_E_IO. */
 FDL_API fdl_status fdl_plot_html(const char *file, const char *title, int n, const char *const *names,
                                  const fdl_trend *const *trends);
+/* `fdl_graph_plot_html(g, "curves.html", "loss", "encoder.loss")`: such a page of a graph's metrics (observe.h), an epoch a
+ * round of flushes: names of metrics, of groups, and paths into the graphs below; none: all of g's own. Names without points are
+ * left out; nothing left: FDL_E_STATE, flush first. */
+FDL_API fdl_status fdl_graph_plot_html_of(fdl_module *g, const char *file, int n, const char *const *names);
 
 FDL_END_DECLS
 
@@ -56,6 +60,14 @@ FDL_END_DECLS
 #define fdl_graph_svg_text_(g, ...) fdl_graph_svg_text_opt(g, &(fdl_graph_draw_opts){__VA_ARGS__})
 #define fdl_graph_svg(g, ...) fdl_graph_svg_(g, __VA_ARGS__, .opts_ = 0)
 #define fdl_graph_svg_(g, file, ...) fdl_graph_svg_opt(g, file, &(fdl_graph_draw_opts){__VA_ARGS__})
+#define fdl_graph_plot_html(g, ...) FDL_DRAW_NAMES_(fdl_graph_plot_html_of, g, __VA_ARGS__, )
+#define FDL_DRAW_NAMES_(f, g, file, ...) \
+    FDL_DRAW_LIST_(FDL_CAT(fdl_names_, __COUNTER__), f, g, file, __VA_ARGS__)
+#define FDL_DRAW_LIST_(v, f, g, file, ...)                  \
+    __extension__({                                         \
+        const char *const v[] = {NULL, __VA_ARGS__};        \
+        f(g, file, (int)(sizeof v / sizeof *v) - 1, v + 1); \
+    })
 #endif
 
 #endif

@@ -84,6 +84,13 @@ FDL_API const fdl_trends *fdl_graph_timing_trends_of(fdl_module *g, int n, const
 /* Forgets their points (no names: all). */
 FDL_API fdl_status fdl_graph_reset_timing_trend_of(fdl_module *g, int n, const char *const *names);
 
+/* fdl_graph_plot_html of these histories, and fdl_graph_export_csv: `fdl_graph_plot_timings_html(g, "times.html", "hidden")`.
+ * In seconds. Nothing to write: FDL_E_STATE; FDL_E_IO. */
+FDL_API fdl_status fdl_graph_plot_timings_html_of(fdl_module *g, const char *file, int n,
+                                                  const char *const *names);
+FDL_API fdl_status fdl_graph_export_timings_csv_of(fdl_module *g, const char *path, int n,
+                                                   const char *const *names);
+
 FDL_END_DECLS
 
 #ifndef __cplusplus
@@ -93,6 +100,9 @@ FDL_END_DECLS
         const char *const v[] = {NULL, __VA_ARGS__};  \
         f(g, (int)(sizeof v / sizeof *v) - 1, v + 1); \
     })
+#define fdl_graph_plot_timings_html(g, ...) FDL_DRAW_NAMES_(fdl_graph_plot_timings_html_of, g, __VA_ARGS__, )
+#define fdl_graph_export_timings_csv(g, ...) \
+    FDL_DRAW_NAMES_(fdl_graph_export_timings_csv_of, g, __VA_ARGS__, )
 #define fdl_graph_collect_timings(...) FDL_PROFILE_NAMES_(fdl_graph_collect_timings_of, __VA_ARGS__, )
 #define fdl_graph_flush_timings(...) FDL_PROFILE_NAMES_(fdl_graph_flush_timings_of, __VA_ARGS__, )
 #define fdl_graph_timing_trends(...) FDL_PROFILE_NAMES_(fdl_graph_timing_trends_of, __VA_ARGS__, )

@@ -3,8 +3,10 @@
 
 #include "flodl/file.h"
 #include "flodl/text.h"
+#include "export.h"
 #include "plot.h"
 #include "plot_page.h"
+#include "profile.h"
 
 #include <math.h>
 
@@ -133,4 +135,66 @@ fdl_status fdl_plot_html(const char *file, const char *title, int n, const char 
     if (!t.p.points)
         return fdl_fail(FDL_E_ARG, "%s: none of the %d trends has a point", __func__, n);
     return plot_write(&t.p, file);
+}
+
+/* ---- a graph's histories ------------------------------------------------------------------------------- */
+
+typedef struct curve_plot {
+    plot p;
+    curves c;
+} curve_plot;
+
+static const char *name_of_curve(const plot *p, int i)
+{
+    return ((const curve_plot *)p)->c.at[i].name;
+}
+
+static bool value_of_curve(const plot *p, int i, int64_t k, double *v)
+{
+    return series_point(((const curve_plot *)p)->c.at[i].s, k + 1, v);
+}
+
+static fdl_status plot_graph(const char *function, fdl_module *m, const char *file, int n,
+                             const char *const *names, const curve_choice *choice, plot p)
+{
+    FDL_SCOPE;
+    graph *g = graph_of(function, m);
+    if (!g || !file)
+        return g ? fdl_null_operand(function, "file") : fdl_error_pending();
+    curve_plot t = {.p = p};
+    FDL_TRY(curves_gather(&t.c, function, g, n, names, choice));
+    t.p.n = t.c.n;
+    t.p.points = t.c.rounds;
+    t.p.name = name_of_curve;
+    t.p.value = value_of_curve;
+    fdl_status status = plot_write(&t.p, file);
+    curves_free(&t.c);
+    return status;
+}
+
+fdl_status fdl_graph_plot_html_of(fdl_module *g, const char *file, int n, const char *const *names)
+{
+    return plot_graph("fdl_graph_plot_html", g, file, n, names, &(curve_choice){.store_of = metrics_of},
+                      (plot){.title = "Training Curves", .unit = ""});
+}
+
+fdl_status fdl_graph_plot_timings_html_of(fdl_module *g, const char *file, int n, const char *const *names)
+{
+    return plot_graph("fdl_graph_plot_timings_html", g, file, n, names,
+                      &(curve_choice){.store_of = graph_timings},
+                      (plot){.title = "Timing Trends", .unit = "s"});
+}
+
+fdl_status fdl_graph_export_timings_csv_of(fdl_module *m, const char *path, int n, const char *const *names)
+{
+    FDL_SCOPE;
+    static const char function[] = "fdl_graph_export_timings_csv";
+    graph *g = graph_of(function, m);
+    if (!g || !path)
+        return g ? fdl_null_operand(function, "path") : fdl_error_pending();
+    curves c;
+    FDL_TRY(curves_gather(&c, function, g, n, names, &(curve_choice){.store_of = graph_timings}));
+    fdl_status status = curves_write_csv(&c, path);
+    curves_free(&c);
+    return status;
 }

@@ -258,7 +258,7 @@ const fdl_profile *graph_profile(const graph *g)
     return g->profiler && g->profiler->there ? &g->profiler->profile : NULL;
 }
 
-series_store *graph_timings(const graph *g)
+series_store *graph_timings(graph *g)
 {
     return g->profiler ? &g->profiler->timings : NULL;
 }

@@ -3,11 +3,11 @@
 #define FLODL_GRAPH_PROFILE_H
 
 #include "flodl/profile.h"
-#include "graph_private.h"
+#include "series.h"
 
 /* The last profile of g; NULL: none. */
 const fdl_profile *graph_profile(const graph *g);
-/* The histories of times, a series_store; NULL: none. */
-struct series_store *graph_timings(const graph *g);
+/* The histories of times; NULL: none. */
+series_store *graph_timings(graph *g);
 
 #endif

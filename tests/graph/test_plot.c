@@ -143,6 +143,82 @@ static void random_names(void **state)
     free(text);
 }
 
+/* The metrics of a graph and of the graphs inside; an epoch is a round of flushes. */
+static void of_a_graph(void **state)
+{
+    (void)state;
+    fdl_module *g = fdl_flow(fdl_flow(id(), fdl_flow_label("encoder")), dbl(), fdl_flow_tag("out"));
+    check_some(g);
+    assert_int_equal(fdl_graph_plot_html(g, path_of("g.html")), FDL_E_STATE);
+    check_error(FDL_E_STATE, "fdl_graph_plot_html", "flush");
+    for (int e = 0; e < 3; e++) {
+        check_ok(fdl_graph_record(g, "loss", 1.0 / (e + 1)));
+        if (e == 1)
+            check_ok(fdl_graph_record(g, "accuracy", 0.5));
+        check_ok(fdl_graph_record_at(g, "encoder.loss", e));
+        check_ok(fdl_graph_flush(g));
+    }
+    static const char *const all[] = {"accuracy", "loss"}, *const some[] = {"encoder.loss", "loss"};
+    for (int how = 0; how < 2; how++) {
+        check_ok(how ? fdl_graph_plot_html(g, path_of("g.html"), "encoder.loss", "nobody", "loss")
+                     : fdl_graph_plot_html(g, path_of("g.html")));
+        char *text = page("g.html");
+        check_self_contained(text);
+        json_t *data = data_of(text), *series = json_object_get(data, "series");
+        assert_string_equal(json_string_value(json_object_get(data, "title")), "Training Curves");
+        assert_int_equal(json_array_size(series), 2);
+        for (size_t i = 0; i < 2; i++) {
+            json_t *s = json_array_get(series, i), *values = json_object_get(s, "values");
+            const char *name = json_string_value(json_object_get(s, "name"));
+            assert_string_equal(name, how ? some[i] : all[i]);
+            assert_int_equal(json_array_size(values), 3);
+            for (size_t e = 0; e < 3; e++) {
+                double want = i ? 1.0 / (double)(e + 1) : how ? (double)e : 0.5;
+                if (!how && !i && e != 1)
+                    assert_true(json_is_null(json_array_get(values, e)));
+                else
+                    check_number(json_number_value(json_array_get(values, e)), want, 1e-8);
+            }
+        }
+        json_decref(data);
+        free(text);
+    }
+    fdl_module_free(g);
+}
+
+static void of_times(void **state)
+{
+    (void)state;
+    fdl_module *g = fdl_flow(dbl(), fdl_flow_tag("a"), tri(), fdl_flow_tag("b"));
+    assert_int_equal(fdl_graph_plot_timings_html(g, path_of("t.html")), FDL_E_STATE);
+    check_error(FDL_E_STATE, "fdl_graph_plot_timings_html");
+    check_ok(fdl_graph_enable_profiling(g));
+    for (int e = 0; e < 2; e++) {
+        FDL_SCOPE;
+        check_some(fdl_forward(g, fdl_ones(FDL_SHAPE(2, 2))));
+        check_ok(fdl_graph_end_step(g));
+        check_ok(fdl_graph_end_epoch(g));
+    }
+    check_ok(fdl_graph_plot_timings_html(g, path_of("t.html")));
+    char *text = page("t.html");
+    check_self_contained(text);
+    json_t *data = data_of(text), *series = json_object_get(data, "series");
+    assert_string_equal(json_string_value(json_object_get(data, "title")), "Timing Trends");
+    assert_string_equal(json_string_value(json_object_get(data, "unit")), "s");
+    assert_int_equal(json_array_size(series), 2);
+    double first = fdl_trend_values(fdl_graph_timing_trend(g, "a"))[0];
+    check_number(json_number_value(json_array_get(json_object_get(json_array_get(series, 0), "values"), 0)),
+                 first, first * 1e-6 + 1e-8);
+    json_decref(data);
+    free(text);
+    check_ok(fdl_graph_export_timings_csv(g, path_of("t.csv"), "b"));
+    text = page("t.csv");
+    assert_int_equal(strncmp(text, "epoch,b\n1,0.", 12), 0);
+    assert_int_equal(count(text, "\n"), 3);
+    free(text);
+    fdl_module_free(g);
+}
+
 static void wrong_calls(void **state)
 {
     (void)state;
@@ -166,10 +242,8 @@ static void wrong_calls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values_and_gaps),
-        cmocka_unit_test(hostile_names),
-        cmocka_unit_test(random_names),
-        cmocka_unit_test(wrong_calls),
+        cmocka_unit_test(values_and_gaps), cmocka_unit_test(hostile_names), cmocka_unit_test(random_names),
+        cmocka_unit_test(of_a_graph),      cmocka_unit_test(of_times),      cmocka_unit_test(wrong_calls),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
