@@ -58,6 +58,7 @@
 #include "flodl/sched.h"
 #include "flodl/ckpt.h"
 #include "flodl/ckpt_file.h"
+#include "flodl/snapshot.h"
 #include "flodl/amp.h"
 #include "flodl/ema.h"
 #include "flodl/rng.h"

@@ -257,7 +257,7 @@ static fdl_status write_one(const char *path, const ckpt_content *c, int level)
     if (index) { /* of an earlier save in shards, which is void now */
         snprintf(index, size, "%s.index.json", path);
         if (unlink(index) == 0)
-            ckpt_remove_shards(path, 0);
+            ckpt_remove_shards(path, 0, 0);
         free(index);
     }
     return FDL_OK;
@@ -322,26 +322,29 @@ static fdl_status check_names(const ckpt_contents *c)
     return status;
 }
 
+fdl_status ckpt_content_of(ckpt_content *c, fdl_module *m, fdl_dtype dtype, const fdl_meta *meta)
+{
+    ckpt_contents contents;
+    *c = (ckpt_content){0};
+    FDL_TRY(ckpt_contents_of(&contents, m));
+    FDL_TRY(check_names(&contents));
+    FDL_TRY(ckpt_content_new(c, contents.n, dtype));
+    for (int i = 0; i < contents.n; i++) {
+        c->keys[c->n] = contents.items[i].key;
+        c->at[c->n++] = fdl_param_tensor(contents.items[i].p);
+    }
+    FDL_TRY(put_aliases(c->metadata, &contents));
+    FDL_TRY(put_graph(c->metadata, m));
+    return ckpt_put_user_meta(c->metadata, meta);
+}
+
 static fdl_status save(fdl_module *m, const char *path, const fdl_writer *to, const fdl_ckpt_save_opts *o)
 {
     FDL_SCOPE;
     FDL_NO_GRAD;
-    ckpt_contents contents;
-    ckpt_content c = {0};
+    ckpt_content c;
     FDL_TRY(ckpt_check_save(o, path));
-    FDL_TRY(ckpt_contents_of(&contents, m));
-    FDL_TRY(check_names(&contents));
-    fdl_status status = ckpt_content_new(&c, contents.n, o->dtype);
-    for (int i = 0; status == FDL_OK && i < contents.n; i++) {
-        c.keys[c.n] = contents.items[i].key;
-        c.at[c.n++] = fdl_param_tensor(contents.items[i].p);
-    }
-    if (status == FDL_OK)
-        status = put_aliases(c.metadata, &contents);
-    if (status == FDL_OK)
-        status = put_graph(c.metadata, m);
-    if (status == FDL_OK)
-        status = ckpt_put_user_meta(c.metadata, o->meta);
+    fdl_status status = ckpt_content_of(&c, m, o->dtype, o->meta);
     if (status == FDL_OK)
         status = ckpt_write(&c, path, to, o, fdl_module_is_graph(m) ? fdl_graph_source_config(m) : NULL);
     json_decref(c.metadata);

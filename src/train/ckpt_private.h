@@ -56,6 +56,8 @@ typedef struct ckpt_content {
 /* Room for n tensors, with the metadata that every file has; in the current scope but for the metadata, which the
  * caller frees, on failure too. */
 fdl_status ckpt_content_new(ckpt_content *c, int n, fdl_dtype dtype);
+/* What fdl_ckpt_save saves of m; the same as to the metadata. */
+fdl_status ckpt_content_of(ckpt_content *c, fdl_module *m, fdl_dtype dtype, const fdl_meta *meta);
 fdl_status ckpt_put_meta(json_t *to, const char *key, const char *value);
 /* Adds the user's lines. */
 fdl_status ckpt_put_user_meta(json_t *to, const fdl_meta *meta);
@@ -74,8 +76,8 @@ int64_t ckpt_saved_bytes(const ckpt_content *c, int i);
 fdl_status ckpt_write_safetensors(fdl_file *file, const fdl_writer *to, const ckpt_content *c, int level);
 /* Several files of at most shard_bytes, and their index at path + ".index.json" (ckpt_shards.c). */
 fdl_status ckpt_write_shards(const char *path, const ckpt_content *c, int64_t shard_bytes);
-/* Removes what an earlier ckpt_write_shards under that path left, but for a set of `keep` files. */
-void ckpt_remove_shards(const char *path, int keep);
+/* Removes what earlier ckpt_write_shards under that path left, but for a set of that version and number of files. */
+void ckpt_remove_shards(const char *path, int keep_version, int keep);
 
 /* ---- a file's entries under the names that a module is asked for (ckpt_names.c) --------------------- */
 

@@ -1,4 +1,6 @@
-/* Saving in several files: the shards, and an index that says which name lies in which. */
+/* Saving in several files: the shards, and an index that says which name lies in which. New shards never take the names of
+ * old ones, so that the index alone, which is replaced last, says which set counts: whatever is interrupted, the old set or
+ * the new one is whole. */
 #include "ckpt_private.h"
 
 #include "flodl/clock.h"
@@ -15,15 +17,34 @@ static size_t stem_of(const char *path)
     return dot && dot != name ? (size_t)(dot - path) : strlen(path);
 }
 
-/* Shard i of n: the path, owned. */
-static char *shard_path(const char *path, int i, int n)
+/* Shard i of n: the path, owned. model-00001-of-00003.safetensors; in version 2 model-v2-00001-of-00003.safetensors. */
+static char *shard_path(const char *path, int version, int i, int n)
 {
-    size_t stem = stem_of(path), size = strlen(path) + 48;
-    char *out = malloc(size);
+    size_t stem = stem_of(path), size = strlen(path) + 64;
+    char *out = malloc(size), of[24] = "";
     if (!out)
         return fdl_fail_null(FDL_E_OOM, "no memory to write '%s'", path);
-    snprintf(out, size, "%.*s-%05d-of-%05d%s", (int)stem, path, i + 1, n, path + stem);
+    if (version > 1)
+        snprintf(of, sizeof of, "-v%d", version);
+    snprintf(out, size, "%.*s%s-%05d-of-%05d%s", (int)stem, path, of, i + 1, n, path + stem);
     return out;
+}
+
+/* The first version of a set of n of which no file is there; 0: the error is set. */
+static int free_version(const char *path, int n)
+{
+    for (int version = 1;; version++) {
+        bool taken = false;
+        for (int i = 0; i < n && !taken; i++) {
+            char *shard = shard_path(path, version, i, n);
+            if (!shard)
+                return 0;
+            taken = access(shard, F_OK) == 0;
+            free(shard);
+        }
+        if (!taken)
+            return version;
+    }
 }
 
 static const char *file_of(const char *path)
@@ -34,31 +55,37 @@ static const char *file_of(const char *path)
 
 /* ---- what earlier saves left ----------------------------------------------------------------------- */
 
-/* Whether name is a shard of path's set, and of how many. */
-static bool is_shard(const char *name, const char *path, int *of)
+static bool number(const char **at, const char *before, int least_digits, int *v)
+{
+    size_t k = strlen(before);
+    if (strncmp(*at, before, k) != 0)
+        return false;
+    const char *digit = *at + k;
+    int n = 0;
+    *v = 0;
+    for (; isdigit((unsigned char)*digit) && n < 9; digit++, n++)
+        *v = 10 * *v + (*digit - '0');
+    if (n < least_digits)
+        return false;
+    *at = digit;
+    return true;
+}
+
+/* Whether name is a shard of path's set, of which version, and of how many. */
+static bool is_shard(const char *name, const char *path, int *version, int *of)
 {
     const char *own = file_of(path);
     size_t stem = stem_of(path) - (size_t)(own - path);
+    int i;
     if (strncmp(name, own, stem) != 0)
         return false;
     const char *at = name + stem;
-    for (int k = 0; k < 2; k++) {
-        const char *before = k ? "-of-" : "-";
-        if (strncmp(at, before, strlen(before)) != 0)
-            return false;
-        at += strlen(before);
-        long v = 0;
-        int digits = 0;
-        for (; isdigit((unsigned char)*at) && digits < 9; at++, digits++)
-            v = 10 * v + (*at - '0');
-        if (digits < 5)
-            return false;
-        *of = (int)v;
-    }
-    return strcmp(at, own + stem) == 0;
+    if (!number(&at, "-v", 1, version))
+        *version = 1;
+    return number(&at, "-", 5, &i) && number(&at, "-of-", 5, of) && strcmp(at, own + stem) == 0;
 }
 
-void ckpt_remove_shards(const char *path, int keep)
+void ckpt_remove_shards(const char *path, int keep_version, int keep)
 {
     size_t folder = (size_t)(file_of(path) - path), room = strlen(path) + NAME_MAX + 16;
     char *at = malloc(room);
@@ -67,8 +94,8 @@ void ckpt_remove_shards(const char *path, int keep)
     snprintf(at, room, "%.*s", (int)(folder ? folder : 1), folder ? path : ".");
     DIR *d = opendir(at);
     for (struct dirent *e; d && (e = readdir(d));) {
-        int of;
-        if (!is_shard(e->d_name, path, &of) || of == keep)
+        int version, of;
+        if (!is_shard(e->d_name, path, &version, &of) || (version == keep_version && of == keep))
             continue;
         snprintf(at, room, "%.*s%s", (int)folder, path, e->d_name);
         unlink(at);
@@ -82,7 +109,7 @@ void ckpt_remove_shards(const char *path, int keep)
 
 typedef struct set {
     const char *path;
-    int n;           /* shards */
+    int version, n;  /* n shards */
     int *first;      /* shard i: tensors first[i] to first[i + 1] */
     fdl_file **file; /* written, not yet in its place */
     json_t *map;     /* name -> file */
@@ -108,7 +135,7 @@ static void cut(set *s, const ckpt_content *c, int64_t shard_bytes)
 
 static fdl_status write_shard(set *s, const ckpt_content *c, int i)
 {
-    char *path = shard_path(s->path, i, s->n);
+    char *path = shard_path(s->path, s->version, i, s->n);
     if (!path)
         return fdl_error_pending();
     ckpt_content part = {.n = s->first[i + 1] - s->first[i],
@@ -142,6 +169,17 @@ static char *index_text(const set *s, const ckpt_content *c)
     return text;
 }
 
+/* Of a set that came to nothing. */
+static void remove_first(const set *s, int n)
+{
+    for (int i = 0; i < n; i++) {
+        char *path = shard_path(s->path, s->version, i, s->n);
+        if (path)
+            unlink(path);
+        free(path);
+    }
+}
+
 /* The set's name in every file of it, so that files of two saves aren't taken for one. */
 static fdl_status name_set(const ckpt_content *c)
 {
@@ -161,13 +199,18 @@ static fdl_status write_set(set *s, const ckpt_content *c, const char *index_pat
     fdl_file *index = fdl_file_create(index_path);
     fdl_status status = index ? fdl_file_write(index, text, strlen(text)) : fdl_error_pending();
     free(text);
-    for (int i = 0; i < s->n && status == FDL_OK; i++) {
-        status = fdl_file_commit(s->file[i]);
-        s->file[i] = NULL;
+    int there = 0;
+    while (status == FDL_OK && there < s->n) {
+        status = fdl_file_commit(s->file[there]);
+        s->file[there] = NULL;
+        there += status == FDL_OK;
     }
     if (status == FDL_OK)
-        return fdl_file_commit(index);
-    fdl_file_discard(index);
+        status = fdl_file_commit(index);
+    else
+        fdl_file_discard(index);
+    if (status != FDL_OK)
+        remove_first(s, there);
     return status;
 }
 
@@ -177,8 +220,10 @@ fdl_status ckpt_write_shards(const char *path, const ckpt_content *c, int64_t sh
     s.first = malloc(sizeof *s.first * (size_t)(c->n + 1));
     size_t size = strlen(path) + sizeof ".index.json";
     char *index_path = malloc(size);
-    if (s.first)
+    if (s.first) {
         cut(&s, c, shard_bytes);
+        s.version = free_version(path, s.n);
+    }
     s.file = s.first ? calloc((size_t)s.n + 1, sizeof *s.file) : NULL;
     fdl_status status =
         s.file && index_path && s.map ? FDL_OK : fdl_fail(FDL_E_OOM, "no memory to write '%s'", path);
@@ -190,7 +235,7 @@ fdl_status ckpt_write_shards(const char *path, const ckpt_content *c, int64_t sh
         fdl_file_discard(s.file[i]);
     if (status == FDL_OK) {
         unlink(path); /* one whole file of an earlier save */
-        ckpt_remove_shards(path, s.n);
+        ckpt_remove_shards(path, s.version, s.n);
     }
     json_decref(s.map);
     free(index_path);

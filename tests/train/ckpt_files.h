@@ -137,6 +137,67 @@ static FDL_UNUSED bytes safetensors_bytes(int n, const hand_entry *entries)
     return b;
 }
 
+/* ---- zip files by hand --------------------------------------------------------------------------------- */
+
+static FDL_UNUSED uint32_t crc_of(const unsigned char *at, size_t n)
+{
+    uint32_t crc = 0xffffffff;
+    for (size_t i = 0; i < n; i++) {
+        crc ^= at[i];
+        for (int k = 0; k < 8; k++)
+            crc = crc >> 1 ^ (0xedb88320 & -(crc & 1));
+    }
+    return ~crc;
+}
+
+/* A zip file with stored entries. */
+typedef struct zip_maker {
+    bytes file, directory;
+    int n;
+} zip_maker;
+
+static FDL_UNUSED void add_file(zip_maker *z, const char *name, const void *at, size_t n)
+{
+    uint64_t offset = z->file.n;
+    for (int central = 0; central < 2; central++) {
+        bytes *to = central ? &z->directory : &z->file;
+        put(to, central ? "PK\1\2" : "PK\3\4", 4);
+        if (central)
+            put_number(to, 20, 2);
+        put_number(to, 20, 2);
+        put_number(to, 0, 4);        /* flags, method */
+        put_number(to, 0x210000, 4); /* time, date */
+        put_number(to, crc_of(at, n), 4);
+        put_number(to, n, 4);
+        put_number(to, n, 4);
+        put_number(to, strlen(name), 2);
+        put_number(to, 0, 2);
+        if (central) {
+            put_number(to, 0, 8);
+            put_number(to, 0, 2);
+            put_number(to, offset, 4);
+        }
+        put(to, name, strlen(name));
+    }
+    put(&z->file, at, n);
+    z->n++;
+}
+
+static FDL_UNUSED const char *end_zip(zip_maker *z, const char *path)
+{
+    uint64_t at = z->file.n, n = z->directory.n;
+    put(&z->file, z->directory.at, z->directory.n);
+    put(&z->file, "PK\5\6", 4);
+    put_number(&z->file, 0, 4);
+    put_number(&z->file, (uint64_t)z->n, 2);
+    put_number(&z->file, (uint64_t)z->n, 2);
+    put_number(&z->file, n, 4);
+    put_number(&z->file, at, 4);
+    put_number(&z->file, 0, 2);
+    free(z->directory.at);
+    return written(&z->file, path);
+}
+
 /* ---- modules ---------------------------------------------------------------------------------------- */
 
 static FDL_UNUSED fdl_tensor *param_of(fdl_module *m, const char *name)

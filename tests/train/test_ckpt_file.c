@@ -110,13 +110,19 @@ static void the_header_alone_is_read(void **state)
     unlink(path);
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+enum { MANY = 100000 }; /* sanitizers take several times the memory */
+#else
+enum { MANY = 1000000 };
+#endif
+
 static void a_header_of_a_million_entries(void **state)
 {
     (void)state;
     bytes b = {0};
     put_number(&b, 0, 8);
     put(&b, "{", 1);
-    for (int i = 0; i < 1000000; i++) {
+    for (int i = 0; i < MANY; i++) {
         char entry[96];
         int n = snprintf(entry, sizeof entry,
                          "%s\"%d\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", i ? "," : "", i);
@@ -128,7 +134,7 @@ static void a_header_of_a_million_entries(void **state)
     const char *path = written(&b, path_of("million.safetensors"));
     fdl_ckpt_info *info = fdl_ckpt_open(path);
     check_some(info);
-    assert_int_equal(fdl_ckpt_count(info), 1000000);
+    assert_int_equal(fdl_ckpt_count(info), MANY);
     fdl_ckpt_close(info);
     unlink(path);
 }
@@ -518,10 +524,12 @@ static void many_tensors_go_to_several_files(void **state)
     assert_int_equal(fdl_ckpt_load(b, path_of("big.safetensors")), FDL_E_IO);
     check_error(FDL_E_IO, "big-00002-of-00003.safetensors", "No such file");
     check_ok(fdl_ckpt_save(a, path_of("big.safetensors"), .shard_bytes = 80));
-    assert_int_equal(rename(path_of("away"), path_of("big-00002-of-00003.safetensors")), 0);
+    assert_int_equal(files_in_folder(), before + 5); /* new names, as some of the old were taken */
+    assert_int_equal(rename(path_of("away"), path_of("big-v2-00002-of-00003.safetensors")), 0);
     mark(b);
     assert_int_equal(fdl_ckpt_load(b, path_of("big.safetensors")), FDL_E_FORMAT);
-    check_error(FDL_E_FORMAT, "big-00002-of-00003.safetensors", "another time");
+    check_error(FDL_E_FORMAT, "big-v2-00002-of-00003.safetensors", "another time");
+    assert_true(value_at(b, "a", 0) == 1000);
     assert_int_equal(fdl_ckpt_save(a, path_of("x.gz"), .shard_bytes = 80), FDL_E_ARG);
     check_error(FDL_E_ARG, ".gz");
     assert_int_equal(fdl_ckpt_save(a, path_of("x"), .shard_bytes = -1), FDL_E_ARG);
