@@ -194,8 +194,11 @@ FDL_API uint64_t fdl_module_generation(fdl_module *m);
 /* Does fdl_module_detach_state, and then copies the values of state slots into tensors that the modules keep and use again
  * as long as shape, dtype and device stay. After the backward pass: memory that it needs may be written. */
 FDL_API fdl_status fdl_module_settle(fdl_module *m);
-/* Those tensors, an entry a state slot of the tree, NULL where fdl_module_settle has made none; .n is 0 for a tree without
- * state. Scope, NULL .at on failure. */
+/* The kind of a module in the tree that carries state of its own (it has a detach_state), which fdl_module_settle can't
+ * reach; NULL: there is none. Borrowed. */
+FDL_API const char *fdl_module_unsettled(fdl_module *m);
+/* Those tensors, an entry a state slot of the tree, NULL where the slot is empty or its value not settled; .n is 0 for a tree
+ * without state. Scope, NULL .at on failure. */
 FDL_API fdl_list fdl_module_states(fdl_module *m);
 /* What the last run left in the tree beside its result: an entry a state slot and a tagged value, NULL where there is none.
  * Scope, NULL .at on failure. */

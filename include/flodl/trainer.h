@@ -111,7 +111,8 @@ FDL_API void fdl_trainer_free(fdl_trainer *tr);
 /* One batch: its tensors to the model's device, loss, backward; and, where it is the last of its group (.accumulate),
  * unscale, on_grads, clip, schedule, optimizer, scale, ema. Gradients stay until the next group begins. A step that fails
  * drops its group's gradients. An error of a callback is returned; of on_step after the step was made. A loss that is not
- * finite: FDL_E_ARG, as .on_nonfinite says. */
+ * finite: FDL_E_ARG, as .on_nonfinite says. What graphs carry from call to call, and values under tags, keep no history behind
+ * the backward (fdl_module_detach_state). */
 FDL_API fdl_status fdl_trainer_step(fdl_trainer *tr, fdl_list batch);
 /* Ends a group that is short of batches, at the end of an epoch: the mean is over those that there were. Nothing when
  * none waits. */

@@ -28,15 +28,25 @@ static bool fits(fdl_tensor *place, fdl_tensor *value)
            fdl_shape_eq(fdl_shape_of(place), fdl_shape_of(value));
 }
 
-static fdl_status settle_slot(module_slot *s)
+/* What is looked at may be the old state itself. */
+static fdl_status spare_values(const module_rest *r, fdl_tensor *place)
+{
+    for (int i = 0; i < r->values; i++)
+        if (r->value[i] && fdl_is(r->value[i], place))
+            FDL_TRY(module_keep(&r->value[i], fdl_clone(place)));
+    return FDL_OK;
+}
+
+static fdl_status settle_slot(const module_rest *r, module_slot *s)
 {
     FDL_SCOPE;
     FDL_NO_GRAD;
     if (!s->value || (s->place && fdl_is(s->value, s->place)))
         return FDL_OK;
-    if (s->place && fits(s->place, s->value))
+    if (s->place && fits(s->place, s->value)) {
+        FDL_TRY(spare_values(r, s->place));
         FDL_TRY(fdl_copy_(s->place, s->value));
-    else
+    } else
         FDL_TRY(module_keep(&s->place, fdl_clone(fdl_detach(s->value))));
     return module_keep(&s->value, s->place);
 }
@@ -46,7 +56,7 @@ static fdl_status settle(fdl_module *m, void *ctx)
     (void)ctx;
     module_rest r = module_rest_of(m);
     for (int i = 0; i < r.slots; i++)
-        FDL_TRY(settle_slot(&r.slot[i]));
+        FDL_TRY(settle_slot(&r, &r.slot[i]));
     return FDL_OK;
 }
 
@@ -56,6 +66,21 @@ fdl_status fdl_module_settle(fdl_module *m)
         return fdl_null_operand(__func__, "m");
     FDL_TRY(fdl_module_detach_state(m));
     return fdl_module_walk(m, settle, NULL);
+}
+
+static fdl_status find_unsettled(fdl_module *m, void *ctx)
+{
+    const char **kind = ctx;
+    if (!*kind && m->ops->detach_state && !m->table)
+        *kind = m->ops->kind;
+    return FDL_OK;
+}
+
+const char *fdl_module_unsettled(fdl_module *m)
+{
+    const char *kind = NULL;
+    fdl_module_walk(m, find_unsettled, &kind);
+    return kind;
 }
 
 /* ---- lists --------------------------------------------------------------------------------------------- */
@@ -79,7 +104,10 @@ static fdl_status list_module(fdl_module *m, void *ctx)
     bool before = fdl_error_pending() != FDL_OK;
     module_rest r = module_rest_of(m);
     for (int i = 0; i < r.slots; i++)
-        list_one(l, l->places ? r.slot[i].place : r.slot[i].value);
+        list_one(l, !l->places ||
+                            (r.slot[i].value && r.slot[i].place && fdl_is(r.slot[i].value, r.slot[i].place))
+                        ? r.slot[i].value
+                        : NULL);
     for (int i = 0; !l->places && i < r.values; i++)
         list_one(l, r.value[i]);
     return before ? FDL_OK : fdl_error_pending();

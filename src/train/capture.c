@@ -264,6 +264,22 @@ fdl_status plan_hold_grads(const fdl_trainer *tr, trainer_plan *p)
     return FDL_OK;
 }
 
+/* What a replay computes under tags and as state is found where the recording has left it. */
+static fdl_status plan_hold_left(const fdl_trainer *tr, trainer_plan *p)
+{
+    FDL_SCOPE;
+    fdl_list left = fdl_module_left(tr->model);
+    p->left.at = calloc((size_t)left.n + 1, sizeof *p->left.at);
+    if (!left.at || !p->left.at)
+        return fdl_fail(FDL_E_OOM, "no memory");
+    for (; p->left.n < left.n; p->left.n++) {
+        fdl_tensor *x = left.at[p->left.n];
+        if (x && !(p->left.at[p->left.n] = fdl_keep(x)))
+            return fdl_error_pending();
+    }
+    return FDL_OK;
+}
+
 /* The gradients that the graph writes are the parameters' own, and there are no others. */
 static fdl_status own_grads(const trainer_plan *p)
 {
@@ -321,6 +337,9 @@ fdl_status plan_record(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
     fdl_tensor **grads = note_grads(tr);
     if (!grads)
         return fdl_error_pending();
+    fdl_list left = fdl_module_left(tr->model);
+    if (!left.at)
+        return fdl_error_pending();
     int64_t before = 0, after = 0;
     int index = fdl_device_of(tr->probe).index;
     FDL_TRY(fdl_cuda_memory_reserved(index, &before));
@@ -328,12 +347,17 @@ fdl_status plan_record(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
     if (status == FDL_OK)
         status = record(tr, p);
     if (status == FDL_OK)
+        status = plan_hold_left(tr, p);
+    if (status == FDL_OK)
         status = reset_grads(tr, grads);
+    if (status == FDL_OK)
+        status = fdl_module_set_left(tr->model, left);
     if (status != FDL_OK) {
         char why[REASON_SIZE];
         snprintf(why, sizeof why, "%s", fdl_last_error()->message);
         plan_drop_graph(p);
         reset_grads(tr, grads);
+        fdl_module_set_left(tr->model, left);
         fdl_clear_error();
         return fdl_fail(status, "%s", why);
     }
@@ -347,7 +371,7 @@ fdl_status plan_launch(fdl_trainer *tr, trainer_plan *p)
     FDL_TRY(own_grads(p));
     FDL_TRY(fdl_cuda_graph_replay(p->graph));
     trainer_meter_replayed(tr);
-    return FDL_OK;
+    return p->left.n ? fdl_module_set_left(tr->model, p->left) : FDL_OK;
 }
 
 /* ---- checking ------------------------------------------------------------------------------------------ */
@@ -449,6 +473,14 @@ static fdl_status capture(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
     fdl_status status = part.first && !part.last ? make_room(tr) : FDL_OK;
     if (part.first)
         FDL_TRY(drop_grads(tr, left, sizeof left));
+    const char *unsettled = fdl_module_unsettled(tr->model);
+    if (unsettled) {
+        FDL_TRY(plan_give_up(tr, p,
+                             "a module of kind \"%s\" carries state of its own from step to step, which a "
+                             "recorded step would not see change; fdl_flow_using of a later tag can carry it",
+                             unsettled));
+        return eager(tr, batch, part);
+    }
     if (left[0]) {
         FDL_TRY(plan_give_up(
             tr, p,
@@ -531,12 +563,12 @@ static fdl_status check_again(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
 fdl_status trainer_run(fdl_trainer *tr, fdl_list batch, trainer_part part)
 {
     FDL_TRY(layout_begin(tr));
-    bool possible = tr->o.capture != FDL_CAPTURE_OFF && tr->probe &&
-                    fdl_device_of(tr->probe).type == FDL_DEVICE_TYPE_CUDA && !fdl_cuda_is_capturing();
+    bool possible = trainer_may_record(tr) && !fdl_cuda_is_capturing();
     for (int i = 0; possible && i < batch.n; i++)
         possible = batch.at[i] && fdl_ndim(batch.at[i]) >= 0;
     if (!possible || (!part.first && !gathered(tr)))
         return eager(tr, batch, part);
+    FDL_TRY(fdl_module_settle(tr->model)); /* what was set or computed outside of steps */
     trainer_plan *p = plan_for(tr, batch, part);
     if (!p)
         return fdl_error_pending();

@@ -43,8 +43,10 @@ struct trainer_plan {
     fdl_watch *watch; /* the operations of a step */
     fdl_cuda_graph *graph;
     int n_params;
-    fdl_tensor **owner,     /* [n_params] kept: the optimizer's parameters */
-        **grad;             /* [n_params] kept: the gradient that each has after the step; NULL: none */
+    fdl_tensor **owner, /* [n_params] kept: the optimizer's parameters */
+        **grad;         /* [n_params] kept: the gradient that each has after the step; NULL: none */
+    fdl_list
+        left; /* kept, .at malloc'ed: what the recorded step leaves in the model's graphs, tags and state */
     int64_t replays, bytes; /* bytes: what the device holds more since the capture */
     char reason[REASON_SIZE];
 };
@@ -71,9 +73,10 @@ typedef struct step_state {
     int n, room;
     fdl_tensor **at, **copy;
     fdl_tensor *random;
+    fdl_list left; /* what the model's graphs hold, of which the host keeps account */
 } step_state;
 
-/* Names what a step of that part changes, without copies: parameters, buffers, what the optimizer remembers, averages, the
+/* Names what a step of that part changes, without copies: parameters, buffers, state of graphs, what the optimizer remembers, averages, the
  * sums of losses, the scale; and the gradients, where a step adds to them. */
 fdl_status state_gather(const fdl_trainer *tr, trainer_part part, step_state *s);
 /* The same with copies of the values and of the random state. */

@@ -113,6 +113,8 @@ void plan_drop_graph(trainer_plan *p)
     free_list(&p->input, p->n);
     free_list(&p->owner, p->n_params);
     free_list(&p->grad, p->n_params);
+    free_list(&p->left.at, p->left.n);
+    p->left.n = 0;
     p->n_params = 0;
     p->bytes = 0;
 }

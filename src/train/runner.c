@@ -29,6 +29,7 @@ typedef struct pass {
     fdl_cuda_graph *graph;
     fdl_tensor **input; /* [n] kept: what the graph reads */
     fdl_tensor *output; /* kept: what it writes */
+    fdl_list left;      /* kept, .at malloc'ed: what it leaves in the model's graphs under tags */
     int64_t replays;
     char reason[REASON_SIZE];
 } pass;
@@ -91,6 +92,10 @@ static void drop_graph(pass *p)
         fdl_free(p->input[i]);
     free(p->input);
     fdl_free(p->output);
+    for (int i = 0; i < p->left.n; i++)
+        fdl_free(p->left.at[i]);
+    free(p->left.at);
+    p->left = (fdl_list){0, NULL};
     p->input = NULL;
     p->output = NULL;
 }
@@ -289,6 +294,21 @@ static fdl_status record(fdl_runner *r, pass *p, fdl_list inputs)
     return fdl_cuda_graph_end(p->graph);
 }
 
+static fdl_status hold_left(const fdl_runner *r, pass *p)
+{
+    FDL_SCOPE;
+    fdl_list left = fdl_module_left(r->model);
+    p->left.at = calloc((size_t)left.n + 1, sizeof *p->left.at);
+    if (!left.at || !p->left.at)
+        return fdl_fail(FDL_E_OOM, "fdl_runner_run: memory ran out");
+    for (; p->left.n < left.n; p->left.n++) {
+        fdl_tensor *x = left.at[p->left.n];
+        if (x && !(p->left.at[p->left.n] = fdl_keep(x)))
+            return fdl_error_pending();
+    }
+    return FDL_OK;
+}
+
 /* Whether the recorded pass gives what the eager one gave, as far as kernels repeat themselves. */
 static bool agrees(const pass *p, fdl_tensor *y)
 {
@@ -309,13 +329,16 @@ static fdl_tensor *capture(fdl_runner *r, pass *p, fdl_list inputs)
     if (!y)
         return NULL;
     fdl_status status = FDL_OK;
-    if (record(r, p, inputs) != FDL_OK)
+    fdl_list left = fdl_module_left(r->model);
+    if (!left.at)
+        return NULL;
+    if (record(r, p, inputs) != FDL_OK || hold_left(r, p) != FDL_OK)
         status = give_up(r, p, "the capture failed: %s", fdl_last_error()->message);
     else if (!agrees(p, y))
         status = give_up(r, p, "the recorded pass and an eager one differ");
     else
         p->stage = PLAN_REPLAY;
-    if (status != FDL_OK)
+    if (fdl_module_set_left(r->model, left) != FDL_OK || status != FDL_OK)
         return NULL;
     FDL_RETURN(y);
 }
@@ -326,6 +349,8 @@ static fdl_tensor *replay(const fdl_runner *r, pass *p, fdl_list inputs)
     if (inputs_refill(p->input, inputs) != FDL_OK || fdl_cuda_graph_replay(p->graph) != FDL_OK)
         return NULL;
     p->replays++;
+    if (p->left.n && fdl_module_set_left(r->model, p->left) != FDL_OK)
+        return NULL;
     return r->o.borrow ? fdl_detach(p->output) : fdl_clone(p->output);
 }
 
@@ -343,6 +368,14 @@ static fdl_status check_inputs(const fdl_runner *r, fdl_list inputs)
     return FDL_OK;
 }
 
+/* Results may be the state itself, which a recorded pass would overwrite: such a model runs as it is. */
+static const char *carries(const fdl_runner *r)
+{
+    return fdl_module_states(r->model).n || fdl_module_unsettled(r->model)
+               ? "the model carries state from one run to the next"
+               : NULL;
+}
+
 fdl_tensor *fdl_runner_run_list(fdl_runner *r, fdl_list inputs)
 {
     if (!r) {
@@ -355,12 +388,18 @@ fdl_tensor *fdl_runner_run_list(fdl_runner *r, fdl_list inputs)
                     fdl_device_of(r->probe).type == FDL_DEVICE_TYPE_CUDA && !fdl_cuda_is_capturing();
     if (!possible)
         return eager(r, inputs);
+    FDL_SCOPE;
+    const char *carried = carries(r);
+    if (carried && r->o.capture == FDL_CAPTURE_REQUIRE)
+        return fdl_fail_null(FDL_E_STATE, "fdl_runner_run: the pass can't be recorded: %s", carried);
+    if (carried)
+        FDL_RETURN(eager(r, inputs));
     pass *p = pass_for(r, inputs);
     if (!p)
         return NULL;
     if (p->stage == PLAN_WATCH)
-        return p->watched < WATCHED_RUNS ? watched(r, p, inputs) : capture(r, p, inputs);
-    return p->stage == PLAN_EAGER ? eager(r, inputs) : replay(r, p, inputs);
+        FDL_RETURN(p->watched < WATCHED_RUNS ? watched(r, p, inputs) : capture(r, p, inputs));
+    FDL_RETURN(p->stage == PLAN_EAGER ? eager(r, inputs) : replay(r, p, inputs));
 }
 
 /* ---- in words ----------------------------------------------------------------------------------------- */
@@ -369,12 +408,15 @@ fdl_status fdl_runner_plan(fdl_runner *r, FILE *file)
 {
     if (!r || !file)
         return fdl_null_operand(__func__, r ? "file" : "r");
+    FDL_SCOPE;
     int bad = 0;
 #define SAY(...) (bad |= fprintf(file, __VA_ARGS__) < 0)
     if (!r->probe || fdl_device_of(r->probe).type == FDL_DEVICE_TYPE_CPU)
         SAY("eager: the model is on the CPU, where nothing is recorded\n");
     else if (r->o.capture == FDL_CAPTURE_OFF)
         SAY("eager: .capture is FDL_CAPTURE_OFF\n");
+    else if (carries(r))
+        SAY("eager: %s\n", carries(r));
     else if (!r->passes)
         SAY("no run yet: the first ones are watched, then recorded where nothing stands in the way\n");
     for (const pass *p = r->passes; p; p = p->next) {

@@ -43,6 +43,11 @@ fdl_status state_gather(const fdl_trainer *tr, trainer_part part, step_state *s)
                 FDL_TRY(take_in(s, fdl_ema_shadow(tr->o.ema, x)));
         }
     }
+    fdl_list states = fdl_module_states(tr->model);
+    if (!states.at)
+        return fdl_error_pending();
+    for (int i = 0; i < states.n; i++)
+        FDL_TRY(take_in(s, states.at[i]));
     for (int g = 0; g < fdl_optim_groups(tr->opt); g++) {
         fdl_list params = fdl_optim_params(tr->opt, g);
         for (int i = 0; i < params.n; i++) {
@@ -79,6 +84,9 @@ static fdl_tensor **copies(const step_state *s)
 fdl_status state_save(const fdl_trainer *tr, trainer_part part, step_state *s)
 {
     FDL_TRY(state_gather(tr, part, s));
+    s->left = fdl_module_left(tr->model);
+    if (!s->left.at)
+        return fdl_error_pending();
     s->copy = copies(s);
     s->random = fdl_rng_state(fdl_device_of(tr->probe));
     return s->copy && s->random ? FDL_OK : fdl_error_pending();
@@ -89,6 +97,7 @@ fdl_status state_restore(const fdl_trainer *tr, const step_state *s)
     FDL_NO_GRAD;
     for (int i = 0; i < s->n; i++)
         FDL_TRY(fdl_copy_(s->at[i], s->copy[i]));
+    FDL_TRY(fdl_module_set_left(tr->model, s->left));
     return fdl_set_rng_state(fdl_device_of(tr->probe), s->random);
 }
 

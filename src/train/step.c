@@ -81,6 +81,18 @@ static fdl_status backward(fdl_trainer *tr, fdl_tensor *loss)
                         .inputs = only);
 }
 
+bool trainer_may_record(const fdl_trainer *tr)
+{
+    return tr->o.capture != FDL_CAPTURE_OFF && tr->probe &&
+           fdl_device_of(tr->probe).type == FDL_DEVICE_TYPE_CUDA;
+}
+
+/* State goes to the next step without its history; where steps may be recorded, by memory that stays. */
+static fdl_status carry(const fdl_trainer *tr)
+{
+    return trainer_may_record(tr) ? fdl_module_settle(tr->model) : fdl_module_detach_state(tr->model);
+}
+
 /* Gradients are there: to the end of the step. */
 static fdl_status update(fdl_trainer *tr)
 {
@@ -127,6 +139,7 @@ fdl_status trainer_run_eager(fdl_trainer *tr, fdl_list batch, trainer_part part)
         FDL_TRY(backward(tr, loss));
     else
         FDL_TRY(fdl_optim_zero_grad(tr->opt));
+    FDL_TRY(carry(tr));
     if (part.last)
         FDL_TRY(update(tr));
     return trainer_meter_join(&tr->meter);
@@ -140,6 +153,7 @@ static fdl_status failed(fdl_trainer *tr, fdl_status status)
     tr->in_group = 0;
     tr->skip_group = false;
     fdl_optim_zero_grad(tr->opt);
+    fdl_module_detach_state(tr->model);
     if (tr->o.scaler)
         fdl_amp_cancel(tr->o.scaler);
     return status;

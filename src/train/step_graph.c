@@ -23,6 +23,7 @@ static fdl_status undo(const fdl_trainer *tr, const step_state *before)
         FDL_TRY(k < before->n ? fdl_copy_(now.at[i], before->copy[k])
                               : fdl_fill_(now.at[i], fdl_optim_state_start(tr->opt, now.at[i])));
     }
+    FDL_TRY(fdl_module_set_left(tr->model, before->left));
     FDL_TRY(fdl_optim_zero_grad(tr->opt));
     return fdl_set_rng_state(fdl_device_of(tr->probe), before->random);
 }
@@ -45,18 +46,37 @@ static fdl_status need_undoable(const fdl_trainer *tr)
     return FDL_OK;
 }
 
+/* A step that finds state is another one than a first step, which finds none. */
+static fdl_status need_state(const fdl_trainer *tr)
+{
+    FDL_TRY(fdl_module_settle(tr->model));
+    fdl_list states = fdl_module_states(tr->model);
+    if (!states.at)
+        return fdl_error_pending();
+    for (int i = 0; i < states.n; i++)
+        if (!states.at[i])
+            return fdl_fail(
+                FDL_E_STATE,
+                "fdl_train_capture: the model carries state from call to call, which is empty; make a "
+                "step or a forward before, or say .keep_warmup");
+    return FDL_OK;
+}
+
 static fdl_status prepare(fdl_trainer *tr, fdl_list batch, const fdl_train_capture_opts *o)
 {
     FDL_SCOPE;
     step_state before = {0};
     if (!o->keep_warmup) {
         FDL_TRY(need_undoable(tr));
+        FDL_TRY(need_state(tr));
         FDL_TRY(state_save(tr, whole, &before));
     }
     int64_t steps = (o->warmup ? o->warmup : TRAINER_WATCHED_STEPS) + 1;
     fdl_list here;
     FDL_TRY(trainer_place(tr, batch, &here));
     fdl_status status = FDL_OK;
+    if (o->keep_warmup && fdl_module_states(tr->model).n) /* from the second step on there is state */
+        status = trainer_run_eager(tr, here, whole);
     for (int64_t i = TRAINER_WATCHED_STEPS + 1; status == FDL_OK && i < steps; i++)
         status = trainer_run_eager(tr, here, whole);
     for (int i = 0; status == FDL_OK && i < TRAINER_WATCHED_STEPS + 1; i++)
@@ -131,6 +151,7 @@ fdl_status fdl_step_graph_run(fdl_step_graph *g, fdl_list batch, double *loss)
         return fdl_fail(FDL_E_SHAPE, "fdl_step_graph_run: the batch is %s; the step was recorded for %s", is,
                         looks_say(p->batch, p->n, was, sizeof was));
     }
+    FDL_TRY(fdl_module_settle(tr->model));
     if (!plan_is_current(tr, p))
         return fdl_fail(FDL_E_STATE,
                         "fdl_step_graph_run: the model or its optimizer was changed since the step was "

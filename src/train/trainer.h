@@ -82,6 +82,8 @@ struct fdl_trainer {
 fdl_status trainer_run_eager(fdl_trainer *tr, fdl_list batch, trainer_part part);
 /* The batch on the model's device (scope). */
 fdl_status trainer_place(const fdl_trainer *tr, fdl_list batch, fdl_list *here);
+/* Steps may be recorded: the option allows it and the model is on a CUDA device. */
+bool trainer_may_record(const fdl_trainer *tr);
 /* fn of the batch, under autocast where that is asked for (scope). */
 fdl_tensor *trainer_call(const fdl_trainer *tr, fdl_loss_fn fn, fdl_list batch);
 /* The trainer has stopped: the error that says where and why. */
