@@ -36,3 +36,16 @@ fdl_status flow_publishes(fdl_flow_builder *b, const char *option, const char *n
     const char *fault = name ? name_fault(name) : NULL;
     return fault ? flow_fail(b, FDL_E_ARG, "%s \"%s\" %s", option, name, fault) : FDL_OK;
 }
+
+int flow_find(fdl_flow_builder *b, const char *option, const char *tag)
+{
+    int i = name_find(&b->names, tag);
+    if (i >= 0)
+        return b->g->tag[i].node;
+    if (i < -1)
+        flow_fail(b, FDL_E_ARG, "%s \"%s\" is a tag group; its members are \"%s_0\" and so on", option, tag,
+                  tag);
+    else
+        flow_fail(b, FDL_E_ARG, "%s: no step before this one has the tag \"%s\"", option, tag);
+    return -1;
+}

@@ -237,6 +237,8 @@ fdl_tensor *graph_call(fdl_module *m, const plan_node *p);
 fdl_refs graph_refs(const plan_node *p);
 /* The same as an iteration of a loop: a body with step publishes to e. */
 fdl_tensor *graph_iterate(fdl_module *m, const plan_node *p, fdl_emitter *e);
+/* The module of p, or the first child of its step, on `in` (inputs, then refs); computed once more in backward. */
+fdl_tensor *graph_recompute(const plan_node *p, fdl_tensor **in, bool no_rng_state);
 /* Whether node p, which is running, may change operand i: nobody else reads it or holds its storage. */
 bool graph_may_change(const graph *g, const plan_node *p, int i);
 /* Lets go of the values under tags, or only of their history. */
@@ -400,6 +402,12 @@ int flow_control(fdl_flow_builder *b, fdl_module *step, const node_type *type, c
                  const char *role);
 /* That child i of the step, "expert 1", takes x alone. */
 fdl_status flow_takes_one(fdl_flow_builder *b, fdl_module *step, int i, const char *what);
+/* The node with that tag, which stands before; option: ".over". -1: the error is set. */
+int flow_find(fdl_flow_builder *b, const char *option, const char *tag);
+/* The value of node `from` as a ref of the target; name is the arena's. */
+fdl_status flow_ref(fdl_flow_builder *b, int target, const char *name, int from);
+/* That m may run twice: no graph in it carries state. */
+fdl_status flow_check_recompute(fdl_flow_builder *b, fdl_module *m);
 /* That `name` (NULL: none) can name what a step publishes; option: ".trace_choice". */
 fdl_status flow_publishes(fdl_flow_builder *b, const char *option, const char *name);
 /* A plain module as a step. */

@@ -5,6 +5,7 @@
 #include "flodl/shape.h"
 #include "../nn/describe.h"
 #include "graph_private.h"
+#include "sparse_gate.h"
 
 /* All experts' results have the shape of the first. */
 static bool check_experts(int n, fdl_tensor *const *y, fdl_shape *shape)
@@ -88,6 +89,8 @@ static fdl_tensor *run_gate(graph *g, const plan_node *p)
         return NULL;
     }
     FDL_TRY_NULL(graph_publish_one(g, p->node, s->o.trace_weights, w));
+    if (s->o.top_k)
+        return run_sparse(g, p, &s->o, s->n, w);
     fdl_tensor **y = fdl_scope_alloc(sizeof *y * (size_t)s->n);
     if (!y)
         return NULL;
@@ -106,6 +109,23 @@ static fdl_tensor *run_gate(graph *g, const plan_node *p)
 
 static const node_type gate_node = {.hashed_kind = "module", .look = LOOK_CHOICE, .run = run_gate};
 
+static fdl_status check_top_k(fdl_flow_builder *b, const gate *s)
+{
+    const fdl_flow_gate_opts *o = &s->o;
+    if (o->top_k < 0 || o->top_k > s->n)
+        return flow_fail(b, FDL_E_ARG, ".top_k is a number of the %d experts, got %d", s->n, o->top_k);
+    if (!(o->capacity >= 0) || o->capacity > 1e9)
+        return flow_fail(b, FDL_E_ARG, ".capacity is a multiple of an even share, got %g", o->capacity);
+    if (!o->top_k && (o->capacity > 0 || o->normalize || o->trace_choice || o->trace_balance))
+        return flow_fail(b, FDL_E_ARG, "has %s, which needs .top_k",
+                         o->capacity > 0   ? ".capacity"
+                         : o->normalize    ? ".normalize"
+                         : o->trace_choice ? ".trace_choice"
+                                           : ".trace_balance");
+    FDL_TRY(flow_publishes(b, ".trace_choice", o->trace_choice));
+    return flow_publishes(b, ".trace_balance", o->trace_balance);
+}
+
 static fdl_status add_gate(fdl_flow_builder *b, fdl_module *step)
 {
     const gate *s = step->self;
@@ -116,6 +136,7 @@ static fdl_status add_gate(fdl_flow_builder *b, fdl_module *step)
         snprintf(what, sizeof what, "expert %d", i);
         FDL_TRY(flow_takes_one(b, step, i + 1, what));
     }
+    FDL_TRY(check_top_k(b, s));
     FDL_TRY(flow_publishes(b, ".trace_weights", s->o.trace_weights));
     int node = flow_control(b, step, &gate_node, "gate", 0, "its router ");
     return node < 0 ? fdl_error_pending() : FDL_OK;
@@ -139,7 +160,9 @@ static fdl_module *make_flow_gate(const void *args)
 
 KIND(flow_gate, .name = "flow_gate",
      ARGS(gate_args, FDL_ARG(gate_args, router, MODULE), CHILDREN_ARG(gate_args, experts, "expert"),
-          FDL_OPT(gate_args, trace_weights, TEXT)));
+          FDL_OPT(gate_args, top_k, INT), FDL_OPT(gate_args, capacity, DOUBLE),
+          FDL_OPT(gate_args, normalize, BOOL), FDL_OPT(gate_args, trace_weights, TEXT),
+          FDL_OPT(gate_args, trace_choice, TEXT), FDL_OPT(gate_args, trace_balance, TEXT)));
 
 fdl_module *fdl_flow_gate_opt(fdl_module *router, int n, fdl_module *const *experts,
                               const fdl_flow_gate_opts *opts)

@@ -109,7 +109,10 @@ static fdl_tensor *iterate(graph *g, const plan_node *p, loop *s, int64_t i, fdl
 {
     p->in[0] = state;
     fdl_scope *scope = fdl_scope_open();
-    fdl_tensor *next = scope ? fdl_escape(run_body(g, p, i)) : NULL;
+    fdl_tensor *next = !scope           ? NULL
+                       : s->o.recompute ? graph_recompute(p, p->in, s->o.no_rng_state)
+                                        : run_body(g, p, i);
+    fdl_escape(next);
     fdl_scope_close(scope);
     if (FDL_UNLIKELY(!next) && g->prefix)
         fdl_error_prefix("loop iteration %lld: ", (long long)i);
@@ -199,10 +202,22 @@ static fdl_status check_options(fdl_flow_builder *b, const loop *s)
     return flow_publishes(b, ".trace_cond", s->o.trace_cond);
 }
 
+static fdl_status check_body(fdl_flow_builder *b, const loop *s, fdl_module *body)
+{
+    if (!s->o.recompute)
+        return FDL_OK;
+    if (body->ops->step || body->ops->trace)
+        return flow_fail(b, FDL_E_ARG,
+                         "%s publishes values with their history, which .recompute doesn't keep",
+                         fdl_module_kind(body));
+    return flow_check_recompute(b, body);
+}
+
 static fdl_status add_loop(fdl_flow_builder *b, fdl_module *step)
 {
     loop *s = step->self;
     FDL_TRY(check_options(b, s));
+    FDL_TRY(check_body(b, s, step->children.at[BODY]->real));
     if (step->children.n > CONDITION)
         FDL_TRY(flow_takes_one(b, step, CONDITION, "its condition"));
     int node = flow_control(b, step, &loop_node, "loop", BODY, "its body ");
@@ -241,6 +256,7 @@ KIND(flow_loop, .name = "flow_loop",
           {.name = "until", .type = FDL_FIELD_BOOL, .offset = offsetof(loop_args, until)},
           FDL_OPT(loop_args, n, INT64), FDL_OPT(loop_args, max, INT64),
           {.name = "vote", .type = FDL_FIELD_ENUM, .offset = offsetof(loop_args, o.vote), .names = votes},
+          FDL_OPT(loop_args, recompute, BOOL), FDL_OPT(loop_args, no_rng_state, BOOL),
           FDL_OPT(loop_args, trace_cond, TEXT), FDL_OPT(loop_args, keep_state, BOOL)));
 
 fdl_module *fdl_flow_loop_opt(fdl_module *body, const fdl_flow_loop_opts *opts)

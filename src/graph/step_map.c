@@ -102,22 +102,6 @@ static const node_type map_node = {.look = LOOK_MAP, .run = run_map};
 
 /* ---- building ------------------------------------------------------------------------------------------ */
 
-/* The node whose value is the source. */
-static int source_of(fdl_flow_builder *b, const map *s, int x)
-{
-    if (!s->over)
-        return x;
-    int tag = name_find(&b->names, s->over);
-    if (tag >= 0)
-        return b->g->tag[tag].node;
-    if (tag < -1)
-        flow_fail(b, FDL_E_ARG, ".over \"%s\" is a tag group; its members are \"%s_0\" and so on", s->over,
-                  s->over);
-    else
-        flow_fail(b, FDL_E_ARG, ".over: no step before this one has the tag \"%s\"", s->over);
-    return -1;
-}
-
 static fdl_status add_map(fdl_flow_builder *b, fdl_module *step)
 {
     const map *s = step->self;
@@ -130,7 +114,7 @@ static fdl_status add_map(fdl_flow_builder *b, fdl_module *step)
     if (s->slices && s->over)
         return flow_fail(b, FDL_E_ARG, "has both .slices = %lld and .over = \"%s\"", (long long)s->slices,
                          s->over);
-    if ((x = source_of(b, s, x)) < 0)
+    if (s->over && (x = flow_find(b, ".over", s->over)) < 0)
         return FDL_E_ARG;
     flow_begin_step(b);
     int node = flow_node(b, &map_node, "map", 1);

@@ -309,6 +309,14 @@ static fdl_status give(fdl_flow_builder *b, int target, const request *r)
     return add_ref(b, taking, r->name, r->source);
 }
 
+fdl_status flow_ref(fdl_flow_builder *b, int target, const char *name, int from)
+{
+    const graph_node *node = &b->g->node[target];
+    FDL_TRY(check_target(b, node, name));
+    FDL_TRY(flow_edge(b, from, target, node->inputs + node->refs));
+    return add_ref(b, &b->g->node[target], name, name);
+}
+
 static fdl_status add_using(fdl_flow_builder *b, fdl_module *step)
 {
     const names *s = step->self;

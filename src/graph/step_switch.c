@@ -1,7 +1,8 @@
 /* Switches: a selector says which of several branches runs. */
 #include "../nn/describe.h"
+#include "flodl/index.h"
 #include "flodl/shape.h"
-#include "graph_private.h"
+#include "rows.h"
 
 typedef struct switch_step {
     int n;
@@ -28,13 +29,44 @@ static int choice_of(const graph *g, fdl_tensor *idx, int n)
     return (int)v;
 }
 
+/* Each row of x takes a branch of its own. */
+static fdl_tensor *run_rows(const graph *g, const plan_node *p, fdl_tensor *idx)
+{
+    const switch_step *s = p->self;
+    fdl_module *const *branches = p->module->children.at + 1;
+    fdl_tensor *x = p->in[0];
+    int64_t rows = fdl_ndim(x) > 0 ? fdl_size(x, 0) : -1;
+    if (rows < 0 || fdl_numel(idx) != rows || fdl_ndim(idx) < 1 || fdl_size(idx, 0) != rows) {
+        char is[256], was[256];
+        return fdl_fail_null(FDL_E_SHAPE,
+                             "the selector gives %s for rows of %s; it must give one element a row",
+                             fdl_describe(idx, is, sizeof is), fdl_describe(x, was, sizeof was));
+    }
+    row_groups groups;
+    fdl_status status = rows ? rows_group(fdl_reshape(idx, FDL_SHAPE(-1)), s->n, &groups) : FDL_OK;
+    if (status != FDL_OK) {
+        if (g->prefix)
+            fdl_error_prefix("selector: ");
+        return NULL;
+    }
+    for (int i = 0; i < s->n; i++)
+        if (rows ? groups.count[i] == rows : i == 0) /* all of them */
+            return rows_run_one(g, branches[i], x, "branch", i);
+    fdl_tensor *sorted = fdl_index_select(x, 0, groups.order);
+    fdl_tensor *y = sorted ? rows_run(g, branches, &groups, sorted, "branch") : NULL;
+    return y ? fdl_index_select(y, 0, groups.back) : NULL;
+}
+
 static fdl_tensor *run_switch(graph *g, const plan_node *p)
 {
     const switch_step *s = p->self;
     fdl_module *const *parts = p->module->children.at;
     fdl_tensor *idx = graph_call(parts[0]->real, p);
     int choice = -1;
-    if (idx && graph_publish_one(g, p->node, s->o.trace_choice, idx) == FDL_OK)
+    bool published = idx && graph_publish_one(g, p->node, s->o.trace_choice, idx) == FDL_OK;
+    if (published && s->o.per_row)
+        return run_rows(g, p, idx);
+    if (published)
         choice = choice_of(g, idx, s->n);
     if (choice < 0) {
         if (g->prefix)
@@ -83,7 +115,7 @@ static fdl_module *make_flow_switch(const void *args)
 
 KIND(flow_switch, .name = "flow_switch",
      ARGS(switch_args, FDL_ARG(switch_args, selector, MODULE), CHILDREN_ARG(switch_args, branches, "branch"),
-          FDL_OPT(switch_args, trace_choice, TEXT)));
+          FDL_OPT(switch_args, per_row, BOOL), FDL_OPT(switch_args, trace_choice, TEXT)));
 
 fdl_module *fdl_flow_switch_opt(fdl_module *selector, int n, fdl_module *const *branches,
                                 const fdl_flow_switch_opts *opts)

@@ -81,11 +81,13 @@ static cell *cell_of(const char *function, fdl_module *m, const fdl_module_ops *
     return fdl_module_self(m);
 }
 
-/* The state: the one further input, by whatever name it was wired; *state is NULL without one. */
+/* The state: the one further input, by whatever name it was wired; *state is NULL without one, and where zeros stand for it:
+ * they are of x's width. */
 static fdl_status take_state(const fdl_refs *r, fdl_tensor **state)
 {
     size_t n = fdl_refs_count(r);
-    *state = n == 1 ? fdl_refs_at(r, 0) : NULL;
+    bool zeros = n == 1 && fdl_refs_initial(r, fdl_refs_name(r, 0));
+    *state = n == 1 && !zeros ? fdl_refs_at(r, 0) : NULL;
     return n <= 1 ? FDL_OK : fdl_fail(FDL_E_ARG, "a cell takes x and its state, got %zu inputs", n + 1);
 }
 
@@ -168,7 +170,7 @@ static fdl_tensor *lstm_cell_forward_named(void *self, fdl_tensor *x, const fdl_
 {
     fdl_tensor *state;
     FDL_TRY_NULL(take_state(r, &state));
-    return state ? lstm_cell_packed(self, x, state) : lstm_cell_forward(self, x);
+    return fdl_refs_count(r) ? lstm_cell_packed(self, x, state) : lstm_cell_forward(self, x);
 }
 
 static const fdl_module_ops lstm_cell_ops = {.kind = "lstmcell",
