@@ -10,6 +10,9 @@
 #define main gpt_main
 #include "../../examples/gpt/gpt.c"
 #undef main
+#define main translator_main
+#include "../../examples/translator/translator.c"
+#undef main
 #define main mixture_main
 #include "../../examples/mixture/mixture.c"
 #undef main
@@ -34,6 +37,7 @@ typedef struct architecture {
     fdl_optim *(*optim)(fdl_module *model);
     fdl_loss_fn loss;
     double clip; /* 0: no clipping */
+    int inputs;  /* of the network: the first parts of a batch; 0: 1 */
     struct {
         int64_t n[6]; /* of all batches, one behind the other; 0: no further dim */
         bool whole;   /* int64 */
@@ -174,7 +178,8 @@ static void expect_as_recorded(const architecture *a, fdl_dtype dtype)
     check_ok(fdl_eval(model));
     {
         FDL_INFERENCE;
-        double off = distance(fdl_forward(model, batch_of(&r, 0, dtype).at[0]), r.output);
+        fdl_list batch = batch_of(&r, 0, dtype);
+        double off = distance(fdl_forward_of(model, a->inputs ? a->inputs : 1, batch.at), r.output);
         if (!(off <= tolerance))
             fail_msg("%s in %s: the output differs by %g", a->name, fdl_dtype_name(dtype), off);
     }
@@ -283,6 +288,29 @@ static void gpt_is_pytorchs(void **state)
     expect_both(&a);
 }
 
+static fdl_module *small_translator(void)
+{
+    return translator(&(translator_config){.source = 7, .target = 6, .width = 5, .hid = 8});
+}
+
+static void translator_is_pytorchs(void **state)
+{
+    (void)state;
+    static const architecture a = {
+        .name = "translator",
+        .make = small_translator,
+        .optim = translator_optim,
+        .loss = translator_loss,
+        .clip = 1.0,
+        .inputs = 2,
+        .part = {{{STEPS, 4, 5}, true}, {{STEPS, 4, 6}, true}, {{STEPS, 4, 6}, true}},
+        .output = {4, 6, 6},
+        .tolerance = 1e-5,
+        .tight = 1e-10,
+    };
+    expect_both(&a);
+}
+
 static fdl_module *small_mixture(void)
 {
     return mixture(&(mixture_config){.in = 6, .width = 16, .out = 3, .experts = 4});
@@ -316,6 +344,7 @@ int main(void)
         cmocka_unit_test(resnet20_is_pytorchs),
         cmocka_unit_test(resnet20_has_the_papers_size),
         cmocka_unit_test(gpt_is_pytorchs),
+        cmocka_unit_test(translator_is_pytorchs),
         cmocka_unit_test(mixture_of_experts_is_pytorchs),
     };
     return cmocka_run_group_tests_name("architectures", tests, NULL, NULL);
