@@ -86,7 +86,7 @@ FDL_API fdl_status fdl_graph_state_initial(fdl_module *g, const char *name, fdl_
 FDL_API fdl_status fdl_graph_end_step(fdl_module *g);
 /* Ends a sequence: fdl_graph_reset_state. */
 FDL_API fdl_status fdl_graph_end_sequence(fdl_module *g);
-/* Ends an epoch, and counts it. */
+/* Ends an epoch: flushes what was recorded in g and below (fdl_graph_flush), and counts it. */
 FDL_API fdl_status fdl_graph_end_epoch(fdl_module *g);
 /* Steps and epochs that ended so; of g itself, not of graphs inside. -1 on failure. */
 FDL_API int64_t fdl_graph_step_count(fdl_module *g);

@@ -1,13 +1,15 @@
 /* The training monitor: a line for each epoch with the time that remains, a live line within the epoch, the
  * load of the machine, and the record of all epochs.
  *
- * It observes and never changes training, and it needs no tensors: numbers go in, text comes out. Epochs are
+ * It observes and never changes training, and it needs no tensors: numbers go in, text comes out. Of a graph it takes the
+ * metrics that were flushed last. Epochs are
  * counted from 0 here and shown from 1. A monitor is used by one thread at a time; different monitors may be
  * used by different threads at once. It starts no thread of its own. */
 #ifndef FLODL_MONITOR_H
 #define FLODL_MONITOR_H
 
 #include "flodl/metric.h"
+#include "flodl/module.h"
 
 FDL_BEGIN_DECLS
 
@@ -36,7 +38,10 @@ FDL_API fdl_monitor *fdl_monitor_new_opt(int64_t total_epochs, const fdl_monitor
 
 typedef struct fdl_monitor_log_opts {
     int opts_;
-    /* Shown in this order. Of a name that comes twice the later value counts, at the first one's place. */
+    /* The metrics of this graph, fdl_graph_latest_metrics, as they are: flush it before. */
+    fdl_module *graph;
+    /* Shown behind those of the graph, in this order. Of a name that comes twice the later value counts, at the first one's
+     * place. */
     const fdl_metric *metrics;
     int64_t samples; /* samples of this epoch: adds the metric "samples/s", samples / seconds */
 } fdl_monitor_log_opts;
@@ -44,8 +49,8 @@ typedef struct fdl_monitor_log_opts {
  * ETA is made from the time between the calls, so that evaluation and checkpoints count. On GPUs in use the
  * line ends with the memory that this process's allocator holds there: `VRAM: 2.1/6.0 GB`.
  *
- * FDL_E_ARG: epoch or samples below 0, a NULL or empty name, more than FDL_MONITOR_MAX_METRICS metrics;
- * nothing is recorded. FDL_E_STATE: after fdl_monitor_finish. After these the epoch counts all the same:
+ * FDL_E_ARG: epoch or samples below 0, a NULL or empty name, more than FDL_MONITOR_MAX_METRICS metrics, a .graph that is
+ * none; nothing is recorded. FDL_E_STATE: after fdl_monitor_finish. After these the epoch counts all the same:
  * FDL_E_OOM, it isn't recorded; FDL_E_IO, its line can't be written; FDL_E_CANCELLED, a signal came. */
 FDL_API fdl_status fdl_monitor_log_opt(fdl_monitor *mon, int64_t epoch, double seconds,
                                        const fdl_monitor_log_opts *opts);

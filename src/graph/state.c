@@ -1,6 +1,7 @@
 /* State: what a node gave in one call, for steps before it in the next. A slot holds one value; readers are nodes without
  * inputs, the writer is the node with the tag. */
 #include "flodl/autograd.h"
+#include "flodl/observe.h"
 #include "graph_private.h"
 
 /* ---- building ------------------------------------------------------------------------------------------ */
@@ -227,6 +228,7 @@ fdl_status fdl_graph_end_epoch(fdl_module *m)
     graph *g = graph_of(__func__, m);
     if (!g)
         return fdl_error_pending();
+    FDL_TRY(fdl_graph_flush_of(m, 0, NULL));
     FDL_TRY(graph_profiler_end_epoch(m));
     g->epochs++;
     return FDL_OK;

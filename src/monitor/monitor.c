@@ -11,6 +11,8 @@
 
 #include "flodl/clock.h"
 #include "flodl/message.h"
+#include "flodl/observe.h"
+#include "flodl/scope.h"
 #include "flodl/text.h"
 
 #include <errno.h>
@@ -128,20 +130,18 @@ static fdl_status check_epoch(int64_t epoch, const char *function)
     return FDL_OK;
 }
 
-static bool is_end(const fdl_metric *metric)
-{
-    return metric->name == (const char *)FDL_END;
-}
-
-static fdl_status check_metrics(const fdl_metric *metrics, int64_t samples, const char *function)
+/* already: metrics of the same call that were looked at before. */
+static fdl_status check_metrics(const fdl_metric *metrics, int already, int64_t samples, const char *function)
 {
     if (samples < 0)
         return fdl_fail(FDL_E_ARG, "%s: samples is %lld; it must be 0 (not given) or more", function,
                         (long long)samples);
-    for (int i = 0; metrics && !is_end(&metrics[i]); i++) {
-        if (i == FDL_MONITOR_MAX_METRICS)
-            return fdl_fail(FDL_E_ARG, "%s: more than %d metrics; does the array end in FDL_METRIC_END?",
-                            function, FDL_MONITOR_MAX_METRICS);
+    for (int i = 0; metrics && !fdl_metric_is_end(&metrics[i]); i++) {
+        if (i + already == FDL_MONITOR_MAX_METRICS)
+            return fdl_fail(FDL_E_ARG,
+                            "%s: more than %d metrics, %d of them the graph's; does the array end in "
+                            "FDL_METRIC_END?",
+                            function, FDL_MONITOR_MAX_METRICS, already);
         if (!metrics[i].name || !*metrics[i].name)
             return fdl_fail(FDL_E_ARG, "%s: metric %d has %s name", function, i,
                             metrics[i].name ? "an empty" : "NULL for a");
@@ -170,11 +170,14 @@ static void add_metric(fdl_monitor *mon, const char *name, double value)
     mon->metrics[mon->n_metrics++] = (fdl_metric){name, value};
 }
 
-/* Into mon->metrics, each name once. */
-static void gather(fdl_monitor *mon, const fdl_metric *metrics, int64_t samples, double seconds)
+/* Into mon->metrics, each name once: the graph's, then the caller's. */
+static void gather(fdl_monitor *mon, const fdl_metric *of_graph, const fdl_metric *metrics, int64_t samples,
+                   double seconds)
 {
     mon->n_metrics = 0;
-    for (; metrics && !is_end(metrics); metrics++)
+    for (; of_graph && !fdl_metric_is_end(of_graph); of_graph++)
+        add_metric(mon, of_graph->name, of_graph->value);
+    for (; metrics && !fdl_metric_is_end(metrics); metrics++)
         add_metric(mon, metrics->name, metrics->value);
     if (samples > 0 && seconds > 0)
         add_metric(mon, "samples/s", (double)samples / seconds);
@@ -437,14 +440,14 @@ fdl_status fdl_monitor_progress_opt(fdl_monitor *mon, int64_t batch, int64_t bat
     if (batch < 0 || batches < 0)
         return fdl_fail(FDL_E_ARG, "%s: batch %lld of %lld; both must be 0 or more", function,
                         (long long)batch, (long long)batches);
-    FDL_TRY(check_metrics(opts->metrics, opts->samples, function));
+    FDL_TRY(check_metrics(opts->metrics, 0, opts->samples, function));
     double now = mon->clock(mon->clock_ctx);
     if (!mon->started)
         start(mon, now);
     mon->progress_at = now;
     mon->done = batch < batches ? (double)batch / (double)batches : batches > 0;
     if (mon->terminal.live && now - mon->drawn_at >= DRAW_EVERY && speaks(mon)) {
-        gather(mon, opts->metrics, opts->samples, now - mon->epoch_start);
+        gather(mon, NULL, opts->metrics, opts->samples, now - mon->epoch_start);
         FDL_TRY(live_line(mon, batch, batches, function));
     }
     return check_signal(mon, function);
@@ -472,9 +475,15 @@ fdl_status fdl_monitor_log_opt(fdl_monitor *mon, int64_t epoch, double seconds,
         opts = &defaults;
     FDL_TRY(check_open(mon, function));
     FDL_TRY(check_epoch(epoch, function));
-    FDL_TRY(check_metrics(opts->metrics, opts->samples, function));
+    FDL_SCOPE;
+    const fdl_metric *of_graph = NULL;
+    int n = 0;
+    if (opts->graph && !(of_graph = fdl_graph_latest_metrics(opts->graph, &n)))
+        return fdl_error_pending();
+    FDL_TRY(check_metrics(of_graph, 0, 0, function));
+    FDL_TRY(check_metrics(opts->metrics, n, opts->samples, function));
     count_epoch(mon, epoch, mon->clock(mon->clock_ctx));
-    gather(mon, opts->metrics, opts->samples, seconds);
+    gather(mon, of_graph, opts->metrics, opts->samples, seconds);
     sample(mon);
     fdl_monitor_record record = {epoch, seconds, mon->metrics, mon->n_metrics, mon->load};
     bool recorded = monitor_history_add(&mon->history, &record);

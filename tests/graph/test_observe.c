@@ -617,6 +617,27 @@ static void paths_of_metrics(void **state)
     fdl_module_free(g);
 }
 
+static void the_end_of_an_epoch(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *g = fdl_flow(fdl_flow(fdl_flow_label("encoder"), dbl()), id());
+    check_ok(fdl_graph_record(g, "loss", 1));
+    check_ok(fdl_graph_record_at(g, "encoder.loss", 2));
+    check_ok(fdl_graph_end_step(g));
+    assert_int_equal(fdl_graph_step_count(g), 1);
+    assert_int_equal(fdl_graph_flush_count(g), 0);
+    check_ok(fdl_graph_end_epoch(g));
+    assert_int_equal(fdl_graph_epoch_count(g), 1);
+    check_points(fdl_graph_trend(g, "loss"), 1);
+    check_points(fdl_graph_trend_at(g, "encoder.loss"), 2);
+    check_no_buffer(g, "loss");
+    check_ok(fdl_graph_end_epoch(g)); /* nothing new */
+    assert_int_equal(fdl_graph_epoch_count(g), 2);
+    assert_int_equal(fdl_graph_flush_count(g), 1);
+    fdl_module_free(g);
+}
+
 /* ---- time ---------------------------------------------------------------------------------------------- */
 
 static void time_that_remains(void **state)
@@ -742,6 +763,7 @@ int main(void)
                                        cmocka_unit_test(a_local_flush_leaves_children_alone),
                                        cmocka_unit_test(latest_metrics_of_three_levels),
                                        cmocka_unit_test(paths_of_metrics),
+                                       cmocka_unit_test(the_end_of_an_epoch),
                                        cmocka_unit_test(time_that_remains),
                                        cmocka_unit_test(histograms_of_an_epoch)};
     return cmocka_run_group_tests_name("graph observe", tests, NULL, NULL);
