@@ -221,7 +221,8 @@ typedef struct fdl_trainer_fit_opts {
     fdl_fit_report *report;
 } fdl_trainer_fit_opts;
 /* The loop over epochs: batches of the loader in its epochs' orders from 0 on, a short last group flushed, validation,
- * checkpoints, callbacks, the monitor. Ends early with the first error, which it returns: FDL_E_CANCELLED when the monitor
+ * checkpoints, callbacks, the monitor. A model that is a graph is flushed (fdl_graph_flush) before .on_epoch, and the monitor shows
+ * its metrics: what .on_step has collected becomes the epoch's. Ends early with the first error, which it returns: FDL_E_CANCELLED when the monitor
  * caught a signal or a callback says so. Losses are means over batches weighted by dim 0 of their first tensor for
  * validation, over batches for training. */
 FDL_API fdl_status fdl_trainer_fit_opt(fdl_trainer *tr, fdl_loader *data, const fdl_trainer_fit_opts *opts);

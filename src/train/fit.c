@@ -1,7 +1,9 @@
 /* The loop over epochs around the trainer's step. */
 #include "flodl/ckpt.h"
 #include "flodl/clock.h"
+#include "flodl/graph.h"
 #include "flodl/inplace.h"
+#include "flodl/observe.h"
 #include "flodl/shape.h"
 #include "trainer.h"
 
@@ -200,6 +202,8 @@ static fdl_status finish_epoch(fit_run *r, int64_t epoch)
         FDL_TRY(fdl_ckpt_save(tr->model, r->o.checkpoint));
     if (r->o.checkpoint_last)
         FDL_TRY(fdl_ckpt_save(tr->model, r->o.checkpoint_last));
+    if (fdl_module_is_graph(tr->model)) /* what callbacks have collected */
+        FDL_TRY(fdl_graph_flush(tr->model));
     if (tr->o.on_epoch) {
         fdl_epoch_record record = {.epoch = epoch,
                                    .step = tr->steps,
@@ -214,7 +218,9 @@ static fdl_status finish_epoch(fit_run *r, int64_t epoch)
     if (!tr->o.monitor)
         return FDL_OK;
     r->metrics[r->n_metrics] = (fdl_metric)FDL_METRIC_END;
-    return fdl_monitor_log(tr->o.monitor, epoch, r->seconds, .samples = r->samples, .metrics = r->metrics);
+    return fdl_monitor_log(tr->o.monitor, epoch, r->seconds,
+                           .graph = fdl_module_is_graph(tr->model) ? tr->model : NULL, .samples = r->samples,
+                           .metrics = r->metrics);
 }
 
 static fdl_status run(fit_run *r)

@@ -170,11 +170,80 @@ static void a_runner_shows_its_last_pass(void **state)
     fdl_module_free(m);
 }
 
+static fdl_status collect_after_each(const fdl_step_record *r, void *ctx)
+{
+    (void)r;
+    fdl_module *m = *(fdl_module **)ctx;
+    FDL_TRY(fdl_graph_collect(m, "out"));
+    return fdl_graph_collect_at(m, "encoder.hidden");
+}
+
+static fdl_status points_so_far(const fdl_epoch_record *r, void *ctx)
+{
+    fdl_module *m = *(fdl_module **)ctx;
+    assert_int_equal(fdl_trend_len(fdl_graph_trend(m, "out")), r->epoch + 1);
+    return FDL_OK;
+}
+
+typedef struct three_batches {
+    int t;
+} three_batches;
+
+static fdl_status first_batch(void *self, int64_t epoch)
+{
+    (void)epoch;
+    ((three_batches *)self)->t = 0;
+    return FDL_OK;
+}
+
+static fdl_status next_batch(void *self, fdl_list *batch)
+{
+    three_batches *b = self;
+    *batch = (fdl_list){0, fdl_scope_alloc(2 * sizeof(fdl_tensor *))};
+    if (b->t == 3 || !batch->at)
+        return batch->at ? FDL_OK : fdl_error_pending();
+    batch_of(b->t++, 8, on_gpu ? GPU : FDL_CPU, batch->at);
+    batch->n = 2;
+    return FDL_OK;
+}
+
+/* What .on_step collects is flushed at the end of each epoch, and stands in the monitor's lines. */
+static void in_fit(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    check_some(out);
+    fdl_monitor *mon = fdl_monitor_new(4, .out = out);
+    job a = new_job(FDL_CAPTURE_OFF);
+    fdl_trainer_free(a.tr);
+    a.tr = fdl_trainer_new(a.model, a.opt, loss_of, .layout = FDL_LAYOUT_KEEP, .monitor = mon,
+                           .on_step = collect_after_each, .on_epoch = points_so_far, .ctx = &a.model);
+    check_some(a.tr);
+    three_batches batches = {0};
+    const fdl_source source = {&batches, first_batch, next_batch, 3};
+    check_ok(fdl_trainer_fit_from(a.tr, &source, .epochs = 4));
+    assert_int_equal(fdl_trend_len(fdl_graph_trend(a.model, "out")), 4);
+    assert_int_equal(fdl_trend_len(fdl_graph_trend_at(a.model, "encoder.hidden")), 4);
+    fdl_monitor_free(mon);
+    fclose(out);
+    const char *last = strstr(text, "epoch 4/4");
+    check_some(last);
+    const char *of_graph = strstr(last, "  out="), *inner = strstr(last, "  encoder.hidden="),
+               *loss = strstr(last, "  loss=");
+    assert_true(of_graph && inner && loss && of_graph < inner && inner < loss);
+    free(text);
+    job_free(&a);
+}
+
 int main(void)
 {
     on_gpu = on_test_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(between_steps), cmocka_unit_test(batches_of_two_sizes),
-        cmocka_unit_test(inside_the_loss_function), cmocka_unit_test(a_runner_shows_its_last_pass)};
+        cmocka_unit_test(inside_the_loss_function), cmocka_unit_test(a_runner_shows_its_last_pass),
+        cmocka_unit_test(in_fit)};
     return cmocka_run_group_tests_name("train observed", tests, NULL, NULL);
 }
