@@ -39,11 +39,16 @@ FDL_API bool fdl_dtype_is_floating(fdl_dtype dtype);
 
 /* All zero means "the thread's default device", the CPU until fdl_set_default_device. */
 typedef struct fdl_device {
-    int16_t type; /* 0 default, 1 CPU, 2 CUDA */
+    int16_t type; /* 0 default, 1 CPU, 2 CUDA, 3 meta */
     int16_t index;
 } fdl_device;
 
-enum { FDL_DEVICE_TYPE_DEFAULT = 0, FDL_DEVICE_TYPE_CPU = 1, FDL_DEVICE_TYPE_CUDA = 2 };
+enum {
+    FDL_DEVICE_TYPE_DEFAULT = 0,
+    FDL_DEVICE_TYPE_CPU = 1,
+    FDL_DEVICE_TYPE_CUDA = 2,
+    FDL_DEVICE_TYPE_META = 3
+};
 enum { FDL_DEVICE_NAME_SIZE = 16 };
 
 /* FDL_CPU and FDL_CUDA(i) as functions. An index outside 0 to 127 is one that no machine has. */
@@ -57,15 +62,22 @@ static inline fdl_device fdl_device_cuda(int index)
     fdl_device d = {FDL_DEVICE_TYPE_CUDA, (int16_t)(index < 0 || index > 127 ? -1 : index)};
     return d;
 }
-/* The devices: `.device = FDL_CUDA(1)`. */
+static inline fdl_device fdl_device_meta(void)
+{
+    fdl_device d = {FDL_DEVICE_TYPE_META, 0};
+    return d;
+}
+/* The devices: `.device = FDL_CUDA(1)`. Tensors on FDL_META_DEVICE have shape and dtype but no values: operations on them cost
+ * nothing and check what they always check. A value that is asked of one (fdl_item) is 0, and its elements can't be read. */
 #define FDL_CPU (fdl_device_cpu())
 #define FDL_CUDA(i) (fdl_device_cuda(i))
+#define FDL_META_DEVICE (fdl_device_meta())
 
 /* Whether both are the same kind with the same index. */
 FDL_API bool fdl_device_eq(fdl_device a, fdl_device b);
-/* Writes "cpu", "cuda" (index 0) or "cuda:1" to buf of FDL_DEVICE_NAME_SIZE bytes and returns it. */
+/* Writes "cpu", "meta", "cuda" (index 0) or "cuda:1" to buf of FDL_DEVICE_NAME_SIZE bytes and returns it. */
 FDL_API char *fdl_device_name(fdl_device d, char *buf);
-/* "cpu", "cuda", "cuda:1". FDL_E_ARG for anything else, with *d unchanged. */
+/* "cpu", "meta", "cuda", "cuda:1". FDL_E_ARG for anything else, with *d unchanged. */
 FDL_API fdl_status fdl_device_parse(const char *text, fdl_device *d);
 
 /* ---- shapes and lists -------------------------------------------------------------------------- */

@@ -151,8 +151,8 @@ char *fdl_describe(fdl_tensor *x, char *buf, size_t n)
         fdl_dtype dtype = dtype_of(t.scalar_type());
         char device[FDL_DEVICE_NAME_SIZE];
         add("] %s %s%s", dtype == FDL_DTYPE_DEFAULT ? c10::toString(t.scalar_type()) : fdl_dtype_name(dtype),
-            t.device().is_cpu() || t.is_cuda() ? fdl_device_name(device_of(t.device()), device)
-                                               : "other device",
+            t.device().is_cpu() || t.is_cuda() || t.is_meta() ? fdl_device_name(device_of(t.device()), device)
+                                                              : "other device",
             t.requires_grad() ? " requires_grad" : "");
         return buf;
     });

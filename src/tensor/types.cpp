@@ -3,6 +3,7 @@
 #include "cuda.h"
 #include "flodl/tensor.h"
 #include "internal.h"
+#include "meta.h"
 #include "thread.h"
 
 #include <c10/core/DeviceGuard.h>
@@ -80,6 +81,10 @@ at::Device device(fdl_device d)
         d = self().default_device;
     if (d.type == FDL_DEVICE_TYPE_CPU)
         return at::Device(at::kCPU);
+    if (d.type == FDL_DEVICE_TYPE_META) {
+        prepare_meta();
+        return at::Device(at::kMeta);
+    }
     char name[FDL_DEVICE_NAME_SIZE];
     if (d.type != FDL_DEVICE_TYPE_CUDA || d.index < 0)
         fail(FDL_E_DEVICE, "%s is no device", fdl_device_name(d, name));
@@ -92,7 +97,7 @@ fdl_device device_of(at::Device d)
 {
     if (d.is_cuda())
         return fdl_device_cuda(d.index());
-    return fdl_device_cpu();
+    return d.is_meta() ? fdl_device_meta() : fdl_device_cpu();
 }
 
 } // namespace flodl
@@ -112,6 +117,8 @@ char *fdl_device_name(fdl_device d, char *buf)
         snprintf(buf, FDL_DEVICE_NAME_SIZE, "default");
     else if (d.type == FDL_DEVICE_TYPE_CPU)
         snprintf(buf, FDL_DEVICE_NAME_SIZE, "cpu");
+    else if (d.type == FDL_DEVICE_TYPE_META)
+        snprintf(buf, FDL_DEVICE_NAME_SIZE, "meta");
     else if (d.type != FDL_DEVICE_TYPE_CUDA)
         snprintf(buf, FDL_DEVICE_NAME_SIZE, "?%d:%d", d.type, d.index);
     else if (d.index == 0)
@@ -129,6 +136,10 @@ fdl_status fdl_device_parse(const char *text, fdl_device *d)
         *d = fdl_device_cpu();
         return FDL_OK;
     }
+    if (strcmp(text, "meta") == 0) {
+        *d = fdl_device_meta();
+        return FDL_OK;
+    }
     if (strcmp(text, "cuda") == 0) {
         *d = fdl_device_cuda(0);
         return FDL_OK;
@@ -141,7 +152,8 @@ fdl_status fdl_device_parse(const char *text, fdl_device *d)
             return FDL_OK;
         }
     }
-    return fdl_fail(FDL_E_ARG, "\"%.40s\" is no device; devices are \"cpu\", \"cuda\" and \"cuda:1\"", text);
+    return fdl_fail(FDL_E_ARG,
+                    "\"%.40s\" is no device; devices are \"cpu\", \"cuda\", \"cuda:1\" and \"meta\"", text);
 }
 
 fdl_status fdl_set_default_dtype(fdl_dtype dtype)
