@@ -78,6 +78,7 @@ typedef struct fdl_call {
     fdl_shape x, y;   /* input and output */
     int inputs;       /* x among them */
     const fdl_shape *input;
+    const char *const *names; /* of the further inputs; NULL: they come by position */
 } fdl_call;
 
 typedef struct fdl_onnx fdl_onnx; /* a model that is being written as ONNX */
@@ -89,8 +90,9 @@ typedef struct fdl_kind {
     const fdl_field *fields; /* ends in {0}; NULL: none */
     fdl_module *(*make)(
         const void *args); /* the constructor (owned); takes the modules in args over, on failure too */
-    double (*work)(const fdl_call *c);                  /* optional: multiply-adds of one call */
-    fdl_status (*onnx)(fdl_onnx *o, const fdl_call *c); /* optional: its operations in ONNX (onnx.h) */
+    double (*work)(const fdl_call *c); /* optional: multiply-adds of one call */
+    /* Optional, of the library's own kinds: its operations in ONNX, from the names of the inputs to that of the result. */
+    const char *(*onnx)(fdl_onnx *o, const fdl_call *c, const char *const *inputs);
 } fdl_kind;
 
 /* Says what m was made with; args, size bytes, is copied. What fails is remembered in m as a failed registration is. */

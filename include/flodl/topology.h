@@ -24,6 +24,8 @@ typedef struct fdl_topology_opts {
     int opts_;
     const fdl_kind *const *kinds;  /* of modules of one's own, for reading: FDL_KINDS(&scale_kind, ...) */
     const fdl_function *functions; /* of one's own: FDL_FUNCTIONS({.name = "swirl", .f = swirl}) */
+    const char
+        *weights; /* for writing: a file beside it that has the weights, noted in the text (ckpt_model.h) */
 } fdl_topology_opts;
 
 /* The text, owned (free). m: a graph or any other module that is described. */
@@ -35,6 +37,10 @@ FDL_API fdl_module *fdl_topology_parse_opt(const char *text, const fdl_topology_
 /* The same to a file and from one. */
 FDL_API fdl_status fdl_topology_save_opt(fdl_module *m, const char *path, const fdl_topology_opts *opts);
 FDL_API fdl_module *fdl_topology_load_opt(const char *path, const fdl_topology_opts *opts);
+
+/* What differs between the texts of two models, a line each: "- model.steps[2] {...}" in a, "+ ..." in b, "model.steps[3].out:
+ * 16, 32" where both have a value. Owned (free); "" when nothing does. */
+FDL_API char *fdl_topology_diff_opt(fdl_module *a, fdl_module *b, const fdl_topology_opts *opts);
 
 FDL_END_DECLS
 
@@ -51,6 +57,8 @@ FDL_END_DECLS
 #define fdl_topology_save_(m, path, ...) fdl_topology_save_opt(m, path, FDL_TOPOLOGY_OPTS_(__VA_ARGS__))
 #define fdl_topology_load(...) fdl_topology_load_(__VA_ARGS__, .opts_ = 0)
 #define fdl_topology_load_(path, ...) fdl_topology_load_opt(path, FDL_TOPOLOGY_OPTS_(__VA_ARGS__))
+#define fdl_topology_diff(a, ...) fdl_topology_diff_(a, __VA_ARGS__, .opts_ = 0)
+#define fdl_topology_diff_(a, b, ...) fdl_topology_diff_opt(a, b, FDL_TOPOLOGY_OPTS_(__VA_ARGS__))
 #endif
 
 #endif

@@ -9,6 +9,7 @@
 #include "flodl/graph.h"
 
 typedef struct graph graph;
+struct fdl_onnx;
 
 /* ---- memory that lives as long as a graph -------------------------------------------------------------- */
 
@@ -67,6 +68,9 @@ typedef struct node_type {
     /* In drawings, behind the node's kind: "x 3". Writes to buf. NULL: nothing. */
     void (*note)(const graph_node *node, char *buf, size_t size);
     fdl_tensor *(*run)(graph *g, const plan_node *p);
+    /* The name of what it made (y) in ONNX; NULL, refused: it has none. Missing: the step isn't told in ONNX. */
+    const char *(*onnx)(struct fdl_onnx *o, graph *g, const plan_node *p, fdl_tensor *y);
+    const char *(*onnx_refusal)(const plan_node *p); /* why this one isn't, before it runs; NULL: it is */
 } node_type;
 
 struct graph_node {

@@ -4,6 +4,7 @@
 #include "flodl/reduce.h"
 #include "flodl/shape.h"
 #include "../nn/describe.h"
+#include "../nn/onnx_private.h"
 #include "graph_private.h"
 #include "sparse_gate.h"
 
@@ -107,7 +108,31 @@ static fdl_tensor *run_gate(graph *g, const plan_node *p)
     return combine(s->n, y, w);
 }
 
-static const node_type gate_node = {.hashed_kind = "module", .look = LOOK_CHOICE, .run = run_gate};
+/* The sum of w[.., i] y[i]; the weights' dims align with the results' from the left. */
+static const char *onnx_gate(fdl_onnx *o, graph *g, const plan_node *p, fdl_tensor *y)
+{
+    (void)g;
+    const gate *s = p->self;
+    fdl_module *const *parts = p->module->children.at;
+    const onnx_result *w = onnx_result_of(o, parts[0]);
+    const char *sum = NULL;
+    for (int i = 0; i < s->n; i++) {
+        const onnx_result *expert = onnx_result_of(o, parts[i + 1]);
+        if (!w || !expert)
+            return onnx_refuse(o, "what its router or expert %d gives isn't told in ONNX", i);
+        const char *weight = onnx_slice(o, w->name, w->shape.ndim - 1, i, i + 1);
+        for (int d = w->shape.ndim; d < fdl_ndim(y); d++)
+            weight = onnx_unsqueeze(o, weight, d);
+        if (w->shape.ndim > fdl_ndim(y))
+            weight = onnx_squeeze(o, weight, w->shape.ndim - 1);
+        const char *share = OP(o, "Mul", IN(expert->name, weight));
+        sum = i ? OP(o, "Add", IN(sum, share)) : share;
+    }
+    return sum;
+}
+
+static const node_type gate_node = {
+    .onnx = onnx_gate, .hashed_kind = "module", .look = LOOK_CHOICE, .run = run_gate};
 
 static fdl_status check_top_k(fdl_flow_builder *b, const gate *s)
 {

@@ -1,5 +1,6 @@
 /* Loops: counted, and with a condition. */
 #include "../nn/describe.h"
+#include "../nn/onnx_private.h"
 #include "flodl/compare.h"
 #include "flodl/index.h"
 #include "flodl/reduce.h"
@@ -146,13 +147,33 @@ static fdl_tensor *run_loop(graph *g, const plan_node *p)
     return state;
 }
 
+/* The body has said each of its runs. */
+static const char *onnx_loop(fdl_onnx *o, graph *g, const plan_node *p, fdl_tensor *y)
+{
+    (void)g;
+    (void)p;
+    return onnx_name_of(o, y);
+}
+
+static const char *onnx_refusal(const plan_node *p)
+{
+    const loop *s = p->self;
+    return s->asks_before || s->asks_after ? "a loop with a condition isn't told in ONNX; one of .n runs is"
+                                           : NULL;
+}
+
 static void note_loop(const graph_node *node, char *buf, size_t size)
 {
     const loop *s = node->self;
     snprintf(buf, size, "%s%lld", s->asks_before || s->asks_after ? "\u2264" : "\u00d7", (long long)s->most);
 }
 
-const node_type loop_node = {.hashed_kind = "module", .look = LOOK_LOOP, .note = note_loop, .run = run_loop};
+const node_type loop_node = {.onnx = onnx_loop,
+                             .onnx_refusal = onnx_refusal,
+                             .hashed_kind = "module",
+                             .look = LOOK_LOOP,
+                             .note = note_loop,
+                             .run = run_loop};
 
 int64_t fdl_graph_loop_iterations(fdl_module *m, const char *tag)
 {

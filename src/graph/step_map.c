@@ -1,5 +1,6 @@
 /* Maps: one body over elements of dim 0, or over pieces of each row. */
 #include "../nn/describe.h"
+#include "../nn/onnx_private.h"
 #include "flodl/index.h"
 #include "flodl/shape.h"
 #include "graph_private.h"
@@ -98,7 +99,25 @@ static fdl_tensor *run_map(graph *g, const plan_node *p)
     return y;
 }
 
-static const node_type map_node = {.look = LOOK_MAP, .run = run_map};
+/* One run of the body on the whole, which it has said. */
+static const char *onnx_map(fdl_onnx *o, graph *g, const plan_node *p, fdl_tensor *y)
+{
+    (void)g;
+    (void)p;
+    return onnx_name_of(o, y);
+}
+
+static const char *onnx_refusal(const plan_node *p)
+{
+    const map *s = p->self;
+    return !s->batched
+               ? "a map that runs its body on one element at a time isn't told in ONNX; .batched = true is"
+           : s->slices ? "a map over slices isn't told in ONNX"
+                       : NULL;
+}
+
+static const node_type map_node = {
+    .onnx = onnx_map, .onnx_refusal = onnx_refusal, .look = LOOK_MAP, .run = run_map};
 
 /* ---- building ------------------------------------------------------------------------------------------ */
 

@@ -14,11 +14,15 @@ fdl_tensor *graph_call(fdl_module *m, const plan_node *p)
         return module_run(m, 1, p->in);
     if (m->table && m->table->forward) /* a graph, whose further inputs lie in its order */
         return module_run(m, 1 + p->refs, p->in);
+    if (FDL_UNLIKELY(m->watch != NULL))
+        m->watch->before(m);
     fdl_refs refs = graph_refs(p);
     fdl_tensor *y = m->ops->forward_named ? m->ops->forward_named(m->self, p->in[0], &refs)
                                           : m->ops->step(m->self, p->in[0], &refs, NULL);
     if (FDL_UNLIKELY(!y))
         fdl_fail(FDL_E_NULL, "forward of %s returned NULL without an error", m->ops->kind);
+    else if (FDL_UNLIKELY(m->watch != NULL))
+        m->watch->after(m, p->inputs + p->refs, p->in, p->ref_names, y);
     return y;
 }
 

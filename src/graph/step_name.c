@@ -1,5 +1,6 @@
 /* What names things: tag, tag_group, input, label; and using, which asks for what was named. */
 #include "../nn/describe.h"
+#include "../nn/onnx_private.h"
 #include "graph_private.h"
 
 /* ---- steps that are a list of names -------------------------------------------------------------------- */
@@ -166,7 +167,14 @@ static fdl_tensor *run_input(graph *g, const plan_node *p)
     return p->in[0];
 }
 
-static const node_type input_node = {.bare = true, .run = run_input};
+static const char *onnx_input(fdl_onnx *o, graph *g, const plan_node *p, fdl_tensor *y)
+{
+    (void)g;
+    (void)p;
+    return onnx_name_of(o, y);
+}
+
+static const node_type input_node = {.onnx = onnx_input, .bare = true, .run = run_input};
 
 static fdl_status add_input(fdl_flow_builder *b, fdl_module *step)
 {
@@ -426,7 +434,15 @@ static const step_type verbose_type = {.ops = {.kind = "fdl_flow_verbose"},
                                        .before_entry = true,
                                        .add = add_verbose};
 
+static fdl_module *make_flow_verbose(const void *args)
+{
+    (void)args;
+    return fdl_flow_verbose();
+}
+
+KIND(flow_verbose, .name = "flow_verbose");
+
 fdl_module *fdl_flow_verbose(void)
 {
-    return step_new(&verbose_type);
+    return described(step_new(&verbose_type), &kind_flow_verbose, NULL);
 }

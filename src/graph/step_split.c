@@ -2,6 +2,7 @@
 #include "flodl/arithmetic.h"
 #include "flodl/inplace.h"
 #include "../nn/describe.h"
+#include "../nn/onnx_private.h"
 #include "graph_private.h"
 
 /* ---- adding -------------------------------------------------------------------------------------------- */
@@ -59,7 +60,18 @@ static fdl_tensor *run_sum(graph *g, const plan_node *p)
     return sum;
 }
 
-const node_type sum_node = {.numbered = true, .bare = true, .look = LOOK_SUM, .run = run_sum};
+static const char *onnx_sum(fdl_onnx *o, graph *g, const plan_node *p, fdl_tensor *y)
+{
+    (void)g;
+    (void)y;
+    const char *sum = onnx_name_of(o, p->in[0]);
+    for (int i = 1; i < p->inputs + p->refs; i++)
+        sum = OP(o, "Add", IN(sum, onnx_name_of(o, p->in[i])));
+    return sum;
+}
+
+const node_type sum_node = {
+    .onnx = onnx_sum, .numbered = true, .bare = true, .look = LOOK_SUM, .run = run_sum};
 
 static fdl_tensor *run_mean(graph *g, const plan_node *p)
 {
@@ -75,7 +87,13 @@ static fdl_tensor *run_mean(graph *g, const plan_node *p)
     return mean;
 }
 
-static const node_type mean_node = {.numbered = true, .bare = true, .look = LOOK_SUM, .run = run_mean};
+static const char *onnx_mean_of(fdl_onnx *o, graph *g, const plan_node *p, fdl_tensor *y)
+{
+    return OP(o, "Mul", IN(onnx_sum(o, g, p, y), onnx_number(o, 1.0 / (p->inputs + p->refs))));
+}
+
+static const node_type mean_node = {
+    .onnx = onnx_mean_of, .numbered = true, .bare = true, .look = LOOK_SUM, .run = run_mean};
 
 /* ---- split --------------------------------------------------------------------------------------------- */
 

@@ -24,6 +24,8 @@ typedef struct place {
 /* "model.steps[2].body"; returns buf. */
 const char *place_text(const place *p, char *buf, size_t size);
 
+/* The tree of a model's text. NULL: the error is set. */
+json_t *topology_tree(fdl_module *m, const fdl_topology_opts *opts);
 /* The text of a tree as people want to read it; owned (free). NULL: no memory. */
 char *topology_print(const json_t *root);
 /* Parameters that are one tensor under two names: [[first, other], ...]. NULL: the error is set. */

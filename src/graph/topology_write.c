@@ -3,7 +3,14 @@
 #include "graph_private.h"
 #include "stock.h"
 
-const fdl_kind entry_kind = {0};
+static const char *entry_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    (void)o;
+    (void)c;
+    return *x;
+}
+
+const fdl_kind entry_kind = {.name = "identity", .onnx = entry_onnx};
 
 /* ---- places -------------------------------------------------------------------------------------------- */
 
@@ -389,7 +396,7 @@ static json_t *write_module(writer *w, fdl_module *m, const place *where)
 
 /* ---- the file ------------------------------------------------------------------------------------------ */
 
-static json_t *write_root(fdl_module *m, const fdl_topology_opts *opts)
+json_t *topology_tree(fdl_module *m, const fdl_topology_opts *opts)
 {
     static const fdl_topology_opts none = {0};
     writer w = {.opts = opts ? opts : &none, .prefix = fdl_error_pending() == FDL_OK};
@@ -405,6 +412,11 @@ static json_t *write_root(fdl_module *m, const fdl_topology_opts *opts)
         fdl_fail(FDL_E_OOM, "no memory for a topology");
     if (root && json_array_size(ties))
         json_object_set(root, "ties", ties);
+    if (root && w.opts->weights && json_object_set_new(root, "weights", json_string(w.opts->weights)) != 0) {
+        fdl_fail(FDL_E_ARG, "fdl_topology: .weights is no UTF-8");
+        json_decref(root);
+        root = NULL;
+    }
     json_decref(model);
     json_decref(ties);
     free(w.met);
@@ -419,7 +431,7 @@ char *fdl_topology_text_opt(fdl_module *m, const fdl_topology_opts *opts)
     }
     if (module_refusal(m))
         return fdl_fail_null(FDL_E_ARG, "fdl_topology_text: %s", module_refusal(m));
-    json_t *root = write_root(m, opts);
+    json_t *root = topology_tree(m, opts);
     char *text = root ? topology_print(root) : NULL;
     json_decref(root);
     return text;

@@ -5,6 +5,8 @@
 
 #include "arguments.h"
 #include "describe.h"
+#include "onnx.h"
+#include "module_private.h"
 #include "flodl/arithmetic.h"
 #include "flodl/compare.h"
 #include "flodl/dropout.h"
@@ -377,7 +379,7 @@ static double tokens(fdl_shape s, bool batch_first)
     return s.ndim == 3 ? (double)s.d[batch_first ? 1 : 0] : (double)s.d[0];
 }
 
-/* The four maps, the scores and the weighted values. */
+/* The maps of query, key and value, the scores and the weighted values; out_proj counts by itself. */
 static double attention_work(const fdl_call *c)
 {
     const multihead_attention_args *a = c->args;
@@ -385,7 +387,81 @@ static double attention_work(const fdl_call *c)
     double dim = (double)a->dim, queries = (double)fdl_shape_numel(c->x) / dim;
     double keys = tokens(key, a->o.batch_first) + a->o.add_bias_kv + a->o.add_zero_attn;
     return dim * (queries * dim + (double)fdl_shape_numel(key) + (double)fdl_shape_numel(value) +
-                  queries * dim + 2 * queries * keys);
+                  2 * queries * keys);
+}
+
+/* x of [L, N, E], [N, L, E] or [L, E], mapped, as [N, heads, L, E / heads] or [heads, L, E / heads]. */
+static const char *onnx_heads(fdl_onnx *o, const attention *m, int rank, const char *x, const char *weight,
+                              const char *bias)
+{
+    const char *y = onnx_linear(o, rank, x, weight, bias);
+    if (rank == 2)
+        return TRANSPOSE(o, OP(o, "Reshape", IN(y, INTS(o, 0, m->heads, m->dim / m->heads))), 1, 0, 2);
+    y = OP(o, "Reshape", IN(y, INTS(o, 0, 0, m->heads, m->dim / m->heads)));
+    return m->batch_first ? TRANSPOSE(o, y, 0, 2, 1, 3) : TRANSPOSE(o, y, 1, 2, 0, 3);
+}
+
+/* -inf above the diagonal [l, s]. */
+static const char *onnx_causal(fdl_onnx *o, const char *scores, int64_t l, int64_t s)
+{
+    fdl_tensor *mask = fdl_full(FDL_SHAPE(l, s), -INFINITY, .device = FDL_CPU);
+    const char *name = onnx_text(o, "causal_%lld_%lld", (long long)l, (long long)s);
+    const char *added = onnx_tensor(o, fdl_triu(mask, .diagonal = 1), name);
+    return OP(o, "Add", IN(scores, OP(o, "CastLike", IN(added, scores))));
+}
+
+/* The part of q (0), k (1) or v (2) of what all three have in one. */
+static const char *onnx_part(fdl_onnx *o, const attention *m, fdl_module *module, const char *together,
+                             const char *leaf, int part)
+{
+    const char *all = onnx_param(o, module, together);
+    if (all)
+        return onnx_slice(o, all, 0, part * m->dim, (part + 1) * m->dim);
+    return leaf ? onnx_param(o, module, leaf) : NULL;
+}
+
+static const char *say(fdl_onnx *o, const fdl_call *c, bool causal, const char *const *x)
+{
+    static const char *const leaves[] = {"q_proj_weight", "k_proj_weight", "v_proj_weight"};
+    const attention *m = fdl_module_self(c->module);
+    int rank = c->x.ndim;
+    if (m->bias_k || m->zero_attn)
+        return onnx_refuse(o, "keys and values of its own (add_bias_kv, add_zero_attn) aren't told in ONNX");
+    for (int i = 1; c->names && i < c->inputs; i++)
+        if (strstr(c->names[i - 1], "mask"))
+            return onnx_refuse(o, "masks as inputs aren't told in ONNX");
+    const char *in[3] = {x[0], c->inputs > 1 ? x[1] : x[0], c->inputs > 1 ? x[c->inputs - 1] : x[0]},
+               *part[3];
+    for (int i = 0; i < 3; i++)
+        part[i] = onnx_heads(o, m, rank, in[i], onnx_part(o, m, c->module, "in_proj_weight", leaves[i], i),
+                             onnx_part(o, m, c->module, "in_proj_bias", NULL, i));
+    const char *keys = rank == 2 ? TRANSPOSE(o, part[1], 0, 2, 1) : TRANSPOSE(o, part[1], 0, 1, 3, 2);
+    const char *q = OP(o, "Mul", IN(part[0], onnx_number(o, 1 / sqrt((double)(m->dim / m->heads)))));
+    const char *scores = OP(o, "MatMul", IN(q, keys));
+    if (m->causal || causal) {
+        fdl_shape key = c->inputs > 1 ? c->input[1] : c->x;
+        int l = rank == 3 && m->batch_first ? 1 : 0;
+        scores = onnx_causal(o, scores, c->x.d[l], key.d[l]);
+    }
+    const char *y = OP(o, "MatMul", IN(OP_ATTR(o, "Softmax", IN(scores), A_INT("axis", -1)), part[2]));
+    if (rank == 2)
+        y = OP(o, "Reshape", IN(TRANSPOSE(o, y, 1, 0, 2), INTS(o, 0, -1)));
+    else
+        y = OP(o, "Reshape",
+               IN(m->batch_first ? TRANSPOSE(o, y, 0, 2, 1, 3) : TRANSPOSE(o, y, 2, 0, 1, 3),
+                  INTS(o, 0, 0, -1)));
+    return onnx_module(o, m->out, c->y, c->y, y);
+}
+
+static const char *attention_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    return say(o, c, false, x);
+}
+
+const char *onnx_attention(fdl_onnx *o, fdl_module *m, fdl_shape shape, bool causal, const char *x)
+{
+    fdl_call self = {.module = m, .x = shape, .y = shape, .inputs = 1, .input = &shape};
+    return x ? say(o, &self, causal, &x) : NULL;
 }
 
 static fdl_module *make_multihead_attention(const void *args)
@@ -395,7 +471,7 @@ static fdl_module *make_multihead_attention(const void *args)
 }
 
 #define OPTION(name, type) FDL_OPT(multihead_attention_args, name, type)
-KIND(multihead_attention, .name = "multihead_attention", .work = attention_work,
+KIND(multihead_attention, .name = "multihead_attention", .work = attention_work, .onnx = attention_onnx,
      ARGS(multihead_attention_args, FDL_ARG(multihead_attention_args, dim, INT64),
           FDL_ARG(multihead_attention_args, heads, INT64), OPTION(dropout, OPT_DOUBLE), OPTION(no_bias, BOOL),
           OPTION(kdim, INT64), OPTION(vdim, INT64), OPTION(add_bias_kv, BOOL), OPTION(add_zero_attn, BOOL),
@@ -442,7 +518,12 @@ fdl_tensor *fdl_nn_mha_forward_opt(fdl_module *m, fdl_tensor *q, fdl_tensor *k, 
         return fdl_fail_null(FDL_E_ARG, "fdl_nn_mha_forward: m is a %s, must be a multihead_attention",
                              fdl_module_kind(m));
     FDL_SCOPE;
+    const module_watch *watch = m->real->watch;
+    if (watch)
+        watch->before(m->real);
     fdl_tensor *y = run(fdl_module_self(m), q, k, v, &o);
+    if (y && watch)
+        watch->after(m->real, 3, (fdl_tensor *const[]){q, k, v}, NULL, y);
     if (o.weights)
         *o.weights = y ? fdl_escape(*o.weights) : NULL;
     FDL_RETURN(y);

@@ -1,6 +1,7 @@
 /* Batch normalisation, with running statistics for evaluation. */
 #include "arguments.h"
 #include "describe.h"
+#include "onnx.h"
 #include "flodl/arithmetic.h"
 #include "flodl/inplace.h"
 #include "flodl/nn.h"
@@ -67,6 +68,24 @@ static fdl_tensor *batch_norm_forward(void *self, fdl_tensor *x)
                           .eps = m->eps);
 }
 
+/* As in evaluation. */
+static const char *batch_norm_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const batch_norm *m = fdl_module_self(c->module);
+    if (!m->mean)
+        return onnx_refuse(o, "a norm by the batch's own statistics isn't told in ONNX");
+    fdl_shape shape = FDL_SHAPE(m->n);
+    const char *weight = onnx_param(o, c->module, "weight"), *bias = onnx_param(o, c->module, "bias");
+    const char *mean = onnx_param(o, c->module, "running_mean"),
+               *var = onnx_param(o, c->module, "running_var");
+    if (!weight) {
+        weight = onnx_expand(o, onnx_number(o, 1), shape);
+        bias = onnx_expand(o, onnx_number(o, 0), shape);
+    }
+    return OP_ATTR(o, "BatchNormalization", IN(*x, weight, bias, mean, var),
+                   A_FLOAT("epsilon", fdl_opt_double(m->eps, 1e-5)));
+}
+
 typedef struct batch_norm_args {
     int64_t n;
     fdl_nn_batch_norm_opts o;
@@ -115,7 +134,7 @@ static fdl_module *new_batch_norm(const fdl_module_ops *ops, const fdl_kind *kin
         const batch_norm_args *a = args;                                                                 \
         return fdl_nn_##id##_opt(a->n, &a->o);                                                           \
     }                                                                                                    \
-    KIND(id, .name = text,                                                                               \
+    KIND(id, .name = text, .onnx = batch_norm_onnx,                                                      \
          ARGS(batch_norm_args, FDL_ARG(batch_norm_args, n, INT64),                                       \
               FDL_OPT(batch_norm_args, eps, OPT_DOUBLE), FDL_OPT(batch_norm_args, momentum, OPT_DOUBLE), \
               FDL_OPT(batch_norm_args, cumulative, BOOL), FDL_OPT(batch_norm_args, no_affine, BOOL),     \

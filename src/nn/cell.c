@@ -1,6 +1,7 @@
 /* Recurrent cells: one step of a gru or an lstm. */
 #include "arguments.h"
 #include "describe.h"
+#include "onnx.h"
 #include "flodl/nn.h"
 #include "flodl/recurrent.h"
 #include "flodl/shape.h"
@@ -23,13 +24,70 @@ static double cell_work(const fdl_call *c)
     return (double)fdl_shape_numel(c->x) / (double)a->in * (double)w.d[0] * (double)(a->in + a->hid);
 }
 
+/* Gate rows [N, gates hid] of x and of h, then the equations. x of [N, in]. */
+static const char *onnx_rows(fdl_onnx *o, const fdl_call *c, const char *x, const char *weight,
+                             const char *bias)
+{
+    return onnx_linear(o, 2, x, onnx_param(o, c->module, weight), onnx_param(o, c->module, bias));
+}
+
+static const char *onnx_gate(fdl_onnx *o, const char *rows, int64_t hid, int i)
+{
+    return onnx_slice(o, rows, 1, i * hid, (i + 1) * hid);
+}
+
+/* Zeros beside x, of hid columns, whatever the batch is. */
+static const char *onnx_zeros(fdl_onnx *o, const char *x, int64_t hid)
+{
+    const char *rows = onnx_slice(o, OP(o, "Shape", IN(x)), 0, 0, 1);
+    const char *shape = OP_ATTR(o, "Concat", IN(rows, INTS(o, hid)), A_INT("axis", 0));
+    return OP(o, "Expand", IN(onnx_number(o, 0), shape));
+}
+
+static const char *gru_cell_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const cell_args *a = c->args;
+    if (c->x.ndim != 2)
+        return onnx_refuse(o, "a cell on a single row isn't told in ONNX; give it [N, in]");
+    const char *h = c->inputs > 1 ? x[1] : onnx_zeros(o, *x, a->hid);
+    const char *gi = onnx_rows(o, c, *x, "weight_ih", "bias_ih"),
+               *gh = onnx_rows(o, c, h, "weight_hh", "bias_hh");
+    const char *r =
+        OP(o, "Sigmoid", IN(OP(o, "Add", IN(onnx_gate(o, gi, a->hid, 0), onnx_gate(o, gh, a->hid, 0)))));
+    const char *z =
+        OP(o, "Sigmoid", IN(OP(o, "Add", IN(onnx_gate(o, gi, a->hid, 1), onnx_gate(o, gh, a->hid, 1)))));
+    const char *reset = OP(o, "Mul", IN(r, onnx_gate(o, gh, a->hid, 2)));
+    const char *n = OP(o, "Tanh", IN(OP(o, "Add", IN(onnx_gate(o, gi, a->hid, 2), reset))));
+    return OP(o, "Add", IN(n, OP(o, "Mul", IN(z, OP(o, "Sub", IN(h, n))))));
+}
+
+/* h, or h beside c where the state came in so. */
+static const char *lstm_cell_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const cell_args *a = c->args;
+    if (c->x.ndim != 2)
+        return onnx_refuse(o, "a cell on a single row isn't told in ONNX; give it [N, in]");
+    bool packed = c->inputs > 1;
+    const char *h = packed ? onnx_slice(o, x[1], 1, 0, a->hid) : onnx_zeros(o, *x, a->hid);
+    const char *state = packed ? onnx_slice(o, x[1], 1, a->hid, 2 * a->hid) : h;
+    const char *rows =
+        OP(o, "Add",
+           IN(onnx_rows(o, c, *x, "weight_ih", "bias_ih"), onnx_rows(o, c, h, "weight_hh", "bias_hh")));
+    const char *gate[4];
+    for (int i = 0; i < 4; i++)
+        gate[i] = onnx_one(o, i == 2 ? "Tanh" : "Sigmoid", IN(onnx_gate(o, rows, a->hid, i)), NULL);
+    const char *next = OP(o, "Add", IN(OP(o, "Mul", IN(gate[1], state)), OP(o, "Mul", IN(gate[0], gate[2]))));
+    const char *out = OP(o, "Mul", IN(gate[3], OP(o, "Tanh", IN(next))));
+    return packed ? OP_ATTR(o, "Concat", IN(out, next), A_INT("axis", 1)) : out;
+}
+
 #define CELL_KIND(id, name_)                                                            \
     static fdl_module *make_##id(const void *args)                                      \
     {                                                                                   \
         const cell_args *a = args;                                                      \
         return fdl_nn_##id##_opt(a->in, a->hid, &a->o);                                 \
     }                                                                                   \
-    KIND(id, .name = name_, .work = cell_work,                                          \
+    KIND(id, .name = name_, .work = cell_work, .onnx = id##_onnx,                       \
          ARGS(cell_args, FDL_ARG(cell_args, in, INT64), FDL_ARG(cell_args, hid, INT64), \
               FDL_OPT(cell_args, no_bias, BOOL), FDL_OPT(cell_args, dtype, DTYPE)))
 

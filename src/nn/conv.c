@@ -3,6 +3,7 @@
 
 #include "arguments.h"
 #include "describe.h"
+#include "onnx.h"
 #include "flodl/nn.h"
 #include "flodl/shape.h"
 
@@ -92,6 +93,54 @@ static void pad_beforehand(conv *m, const fdl_shape *kernel, int n)
     m->o.same = false;
 }
 
+/* Beginnings, then ends: as much in front as behind, or what `same` wants of this kernel. */
+static void onnx_pads(const conv *m, const fdl_shape *weight, int n, int64_t *pads)
+{
+    for (int i = 0; i < n; i++) {
+        int64_t all =
+            m->o.same ? m->o.dilation_dims.d[i] * (weight->d[2 + i] - 1) : 2 * m->o.padding_dims.d[i];
+        pads[i] = all / 2;
+        pads[n + i] = all - all / 2;
+    }
+}
+
+/* x padded beforehand, as ONNX counts pads: for all dims, beginnings first. */
+static const char *onnx_padded(fdl_onnx *o, const conv *m, int rank, const char *x)
+{
+    static const char *const modes[] = {"constant", "reflect", "edge", "wrap"};
+    int64_t pads[2 * FDL_MAX_DIMS] = {0};
+    if (m->padding_mode == FDL_PAD_CONSTANT)
+        return x;
+    if (m->padding_mode == FDL_PAD_CIRCULAR && onnx_opset(o) < 19)
+        return onnx_refuse(o, "circular padding needs .opset = 19 or later");
+    for (int i = 0; 2 * i < m->pads.ndim; i++) {
+        pads[rank - 1 - i] = m->pads.d[2 * i];
+        pads[2 * rank - 1 - i] = m->pads.d[2 * i + 1];
+    }
+    return OP_ATTR(o, "Pad", IN(x, onnx_ints(o, 2 * rank, pads)), A_TEXT("mode", modes[m->padding_mode]));
+}
+
+static const char *conv_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const conv *m = fdl_module_self(c->module);
+    fdl_shape w = fdl_shape_of(m->weight);
+    int n = w.ndim - 2;
+    int64_t pads[2 * FDL_MAX_DIMS];
+    onnx_pads(m, &w, n, pads);
+    bool unbatched = c->x.ndim == n + 1;
+    const char *in = unbatched ? onnx_unsqueeze(o, *x, 0) : *x;
+    in = onnx_padded(o, m, n + 2, in);
+    const char *weight = onnx_param(o, c->module, "weight"), *bias = onnx_param(o, c->module, "bias");
+    const onnx_attr attrs[] = {A_INTS("kernel_shape", n, w.d + 2),
+                               A_INTS("strides", n, m->o.stride_dims.d),
+                               A_INTS("dilations", n, m->o.dilation_dims.d),
+                               A_INTS("pads", 2 * n, pads),
+                               A_INT("group", m->o.groups),
+                               {0}};
+    const char *y = onnx_one(o, "Conv", bias ? 3 : 2, (const char *[]){in, weight, bias}, attrs);
+    return unbatched ? onnx_squeeze(o, y, 0) : y;
+}
+
 typedef struct conv_args {
     int64_t in, out, k;
     fdl_nn_conv_opts o;
@@ -105,7 +154,7 @@ static const char *const pad_names[] = {"zeros", "reflect", "replicate", "circul
         const conv_args *a = args;                                                         \
         return fdl_nn_##id##_opt(a->in, a->out, a->k, &a->o);                              \
     }                                                                                      \
-    KIND(id, .name = #id, .work = conv_work,                                               \
+    KIND(id, .name = #id, .work = conv_work, .onnx = conv_onnx,                            \
          ARGS(conv_args, FDL_ARG(conv_args, in, INT64), FDL_ARG(conv_args, out, INT64),    \
               FDL_ARG(conv_args, k, INT64), FDL_OPT(conv_args, kernel_dims, SHAPE),        \
               FDL_OPT(conv_args, stride, INT64), FDL_OPT(conv_args, stride_dims, SHAPE),   \
@@ -208,6 +257,28 @@ static const fdl_module_ops conv_transpose_ops[] = {
     {.kind = "conv_transpose3d", .size = sizeof(conv_transpose), .forward = conv_transpose3d_forward},
 };
 
+static const char *conv_transpose_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const conv_transpose *m = fdl_module_self(c->module);
+    fdl_shape w = fdl_shape_of(m->weight);
+    int n = w.ndim - 2;
+    int64_t pads[2 * FDL_MAX_DIMS];
+    for (int i = 0; i < n; i++)
+        pads[i] = pads[n + i] = m->o.padding_dims.d[i];
+    bool unbatched = c->x.ndim == n + 1;
+    const char *in = unbatched ? onnx_unsqueeze(o, *x, 0) : *x;
+    const char *weight = onnx_param(o, c->module, "weight"), *bias = onnx_param(o, c->module, "bias");
+    const onnx_attr attrs[] = {A_INTS("kernel_shape", n, w.d + 2),
+                               A_INTS("strides", n, m->o.stride_dims.d),
+                               A_INTS("dilations", n, m->o.dilation_dims.d),
+                               A_INTS("pads", 2 * n, pads),
+                               A_INTS("output_padding", n, m->o.output_padding_dims.d),
+                               A_INT("group", m->o.groups),
+                               {0}};
+    const char *y = onnx_one(o, "ConvTranspose", bias ? 3 : 2, (const char *[]){in, weight, bias}, attrs);
+    return unbatched ? onnx_squeeze(o, y, 0) : y;
+}
+
 typedef struct conv_transpose_args {
     int64_t in, out, k;
     fdl_nn_conv_transpose_opts o;
@@ -219,7 +290,7 @@ typedef struct conv_transpose_args {
         const conv_transpose_args *a = args;                                                                 \
         return fdl_nn_##id##_opt(a->in, a->out, a->k, &a->o);                                                \
     }                                                                                                        \
-    KIND(id, .name = name_, .work = conv_transpose_work,                                                     \
+    KIND(id, .name = name_, .work = conv_transpose_work, .onnx = conv_transpose_onnx,                        \
          ARGS(conv_transpose_args, FDL_ARG(conv_transpose_args, in, INT64),                                  \
               FDL_ARG(conv_transpose_args, out, INT64), FDL_ARG(conv_transpose_args, k, INT64),              \
               FDL_OPT(conv_transpose_args, kernel_dims, SHAPE), FDL_OPT(conv_transpose_args, stride, INT64), \

@@ -3,6 +3,7 @@
 
 #include "arguments.h"
 #include "describe.h"
+#include "onnx.h"
 #include "flodl/dropout.h"
 
 typedef struct dropout {
@@ -14,12 +15,20 @@ typedef struct dropout_args {
     double p;
 } dropout_args;
 
+/* As in evaluation. */
+static const char *dropout_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    (void)o;
+    (void)c;
+    return *x;
+}
+
 #define DROPOUT_KIND(id)                                     \
     static fdl_module *make_##id(const void *args)           \
     {                                                        \
         return fdl_nn_##id(((const dropout_args *)args)->p); \
     }                                                        \
-    KIND(id, .name = #id, ARGS(dropout_args, FDL_ARG(dropout_args, p, DOUBLE)))
+    KIND(id, .name = #id, .onnx = dropout_onnx, ARGS(dropout_args, FDL_ARG(dropout_args, p, DOUBLE)))
 
 static fdl_module *new_dropout(const fdl_module_ops *ops, const fdl_kind *kind, double p, int spatial)
 {

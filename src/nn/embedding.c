@@ -3,6 +3,7 @@
 
 #include "arguments.h"
 #include "describe.h"
+#include "onnx.h"
 #include "flodl/arithmetic.h"
 #include "flodl/inplace.h"
 #include "flodl/index.h"
@@ -44,7 +45,15 @@ static fdl_module *make_embedding(const void *args)
     return fdl_nn_embedding_opt(a->num, a->dim, &a->o);
 }
 
-KIND(embedding, .name = "embedding",
+static const char *embedding_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const embedding *m = fdl_module_self(c->module);
+    if (fdl_opt_double(m->max_norm, -1) >= 0)
+        return onnx_refuse(o, "a max_norm changes the weight in forward, which ONNX can't");
+    return OP(o, "Gather", IN(onnx_param(o, c->module, "weight"), *x));
+}
+
+KIND(embedding, .name = "embedding", .onnx = embedding_onnx,
      ARGS(embedding_args, FDL_ARG(embedding_args, num, INT64), FDL_ARG(embedding_args, dim, INT64),
           FDL_OPT(embedding_args, padding_idx, OPT_INT), FDL_OPT(embedding_args, max_norm, OPT_DOUBLE),
           FDL_OPT(embedding_args, norm_type, OPT_DOUBLE), FDL_OPT(embedding_args, scale_grad_by_freq, BOOL),
@@ -115,7 +124,18 @@ static fdl_module *make_position_embedding(const void *args)
     return fdl_nn_position_embedding_opt(a->max, a->dim, &a->o);
 }
 
-KIND(position_embedding, .name = "position_embedding",
+static const char *positions_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const positions *m = fdl_module_self(c->module);
+    bool batched = c->x.ndim == 3;
+    int64_t length = c->x.d[batched && m->batch_first ? 1 : 0];
+    const char *rows = onnx_param(o, c->module, "weight");
+    if (length != m->max)
+        rows = onnx_slice(o, rows, 0, 0, length);
+    return OP(o, "Add", IN(*x, batched && !m->batch_first ? onnx_unsqueeze(o, rows, 1) : rows));
+}
+
+KIND(position_embedding, .name = "position_embedding", .onnx = positions_onnx,
      ARGS(position_embedding_args, FDL_ARG(position_embedding_args, max, INT64),
           FDL_ARG(position_embedding_args, dim, INT64), FDL_OPT(position_embedding_args, batch_first, BOOL),
           FDL_OPT(position_embedding_args, dtype, DTYPE)));

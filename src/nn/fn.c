@@ -2,6 +2,7 @@
 #include "flodl/nn.h"
 
 #include "describe.h"
+#include "onnx.h"
 
 typedef struct fn {
     fdl_tensor *(*f)(fdl_tensor *x);
@@ -49,7 +50,13 @@ static fdl_module *make_fn(const void *args)
     return fdl_nn_fn_opt(a->f, &a->o);
 }
 
-KIND(fn, .name = "fn", ARGS(fn_args, FDL_ARG(fn_args, f, FUNCTION), FDL_OPT(fn_args, name, TEXT)));
+static const char *fn_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    return onnx_function(o, ((const fn_args *)c->args)->f, *x);
+}
+
+KIND(fn, .name = "fn", .onnx = fn_onnx,
+     ARGS(fn_args, FDL_ARG(fn_args, f, FUNCTION), FDL_OPT(fn_args, name, TEXT)));
 
 fdl_module *fdl_nn_fn_opt(fdl_tensor *(*f)(fdl_tensor *x), const fdl_nn_fn_opts *opts)
 {

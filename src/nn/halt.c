@@ -1,6 +1,7 @@
 /* Conditions of loops, and what adds a flow's further inputs to its stream. */
 #include "arguments.h"
 #include "describe.h"
+#include "onnx.h"
 #include "flodl/arithmetic.h"
 #include "flodl/nn.h"
 #include "flodl/reduce.h"
@@ -21,7 +22,15 @@ static fdl_module *make_threshold_halt(const void *args)
     return fdl_nn_threshold_halt(((const threshold *)args)->v);
 }
 
-KIND(threshold_halt, .name = "threshold_halt", ARGS(threshold, FDL_ARG(threshold, v, DOUBLE)));
+static const char *threshold_halt_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const threshold *a = c->args;
+    const char *max = OP_ATTR(o, "ReduceMax", IN(*x), A_INT("keepdims", 0));
+    return OP(o, "Sub", IN(max, onnx_number(o, a->v)));
+}
+
+KIND(threshold_halt, .onnx = threshold_halt_onnx, .name = "threshold_halt",
+     ARGS(threshold, FDL_ARG(threshold, v, DOUBLE)));
 
 fdl_module *fdl_nn_threshold_halt(double v)
 {
@@ -51,7 +60,12 @@ static fdl_module *make_learned_halt(const void *args)
     return fdl_nn_learned_halt_opt(a->dim, &a->o);
 }
 
-KIND(learned_halt, .name = "learned_halt",
+static const char *learned_halt_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    return onnx_module(o, fdl_module_child_at(c->module, 0, NULL), c->x, c->y, *x);
+}
+
+KIND(learned_halt, .onnx = learned_halt_onnx, .name = "learned_halt",
      ARGS(halt_args, FDL_ARG(halt_args, dim, INT64), FDL_OPT(halt_args, dtype, DTYPE)));
 
 fdl_module *fdl_nn_learned_halt_opt(int64_t dim, const fdl_nn_learned_halt_opts *opts)
@@ -85,7 +99,15 @@ static fdl_module *make_state_add(const void *args)
     return fdl_nn_state_add();
 }
 
-KIND(state_add, .name = "state_add");
+static const char *state_add_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const char *sum = x[0];
+    for (int i = 1; i < c->inputs; i++)
+        sum = OP(o, "Add", IN(sum, x[i]));
+    return sum;
+}
+
+KIND(state_add, .onnx = state_add_onnx, .name = "state_add");
 
 fdl_module *fdl_nn_state_add(void)
 {

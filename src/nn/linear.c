@@ -3,6 +3,7 @@
 
 #include "arguments.h"
 #include "describe.h"
+#include "onnx.h"
 #include "flodl/linalg.h"
 
 /* ---- linear ------------------------------------------------------------------------------------- */
@@ -51,7 +52,13 @@ static double linear_work(const fdl_call *c)
     return (double)fdl_shape_numel(c->y) * (double)a->in;
 }
 
-KIND(linear, .name = "linear", .work = linear_work,
+static const char *linear_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    return onnx_linear(o, c->x.ndim, *x, onnx_param(o, c->module, "weight"),
+                       onnx_param(o, c->module, "bias"));
+}
+
+KIND(linear, .name = "linear", .work = linear_work, .onnx = linear_onnx,
      ARGS(linear_args, FDL_ARG(linear_args, in, INT64), FDL_ARG(linear_args, out, INT64),
           FDL_OPT(linear_args, no_bias, BOOL), FDL_OPT(linear_args, dtype, DTYPE)));
 
@@ -91,7 +98,14 @@ static fdl_module *make_identity(const void *args)
     return fdl_nn_identity();
 }
 
-KIND(identity, .name = "identity");
+static const char *identity_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    (void)o;
+    (void)c;
+    return *x;
+}
+
+KIND(identity, .name = "identity", .onnx = identity_onnx);
 
 fdl_module *fdl_nn_identity(void)
 {
@@ -120,7 +134,18 @@ static fdl_module *make_flatten(const void *args)
     return fdl_nn_flatten_opt(&((const flatten_args *)args)->o);
 }
 
-KIND(flatten, .name = "flatten",
+/* The dims in front stay by their place, those behind by their extents. */
+static const char *flatten_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const flatten *m = fdl_module_self(c->module);
+    int64_t shape[FDL_MAX_DIMS];
+    int start = m->start < 0 ? m->start + c->x.ndim : m->start;
+    for (int i = 0; i < c->y.ndim; i++)
+        shape[i] = i < start ? 0 : i == start ? -1 : c->y.d[i];
+    return OP(o, "Reshape", IN(*x, onnx_ints(o, c->y.ndim, shape)));
+}
+
+KIND(flatten, .name = "flatten", .onnx = flatten_onnx,
      ARGS(flatten_args, FDL_OPT(flatten_args, start, OPT_INT), FDL_OPT(flatten_args, end, OPT_INT)));
 
 fdl_module *fdl_nn_flatten_opt(const fdl_nn_flatten_opts *opts)
@@ -156,7 +181,17 @@ static fdl_module *make_unflatten(const void *args)
     return fdl_nn_unflatten(a->dim, a->shape);
 }
 
-KIND(unflatten, .name = "unflatten",
+static const char *unflatten_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const unflatten *a = c->args;
+    int64_t shape[FDL_MAX_DIMS];
+    int dim = a->dim < 0 ? a->dim + c->x.ndim : a->dim;
+    for (int i = 0; i < c->y.ndim; i++)
+        shape[i] = i < dim ? 0 : i < dim + a->shape.ndim ? a->shape.d[i - dim] : c->y.d[i];
+    return OP(o, "Reshape", IN(*x, onnx_ints(o, c->y.ndim, shape)));
+}
+
+KIND(unflatten, .name = "unflatten", .onnx = unflatten_onnx,
      ARGS(unflatten, FDL_ARG(unflatten, dim, INT), FDL_ARG(unflatten, shape, SHAPE)));
 
 static bool check_extents(const char *kind, fdl_shape shape)
@@ -203,7 +238,17 @@ static fdl_module *make_reshape(const void *args)
     return fdl_nn_reshape(((const reshape_args *)args)->shape);
 }
 
-KIND(reshape, .name = "reshape", ARGS(reshape_args, FDL_ARG(reshape_args, shape, SHAPE)));
+static const char *reshape_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const reshape_args *a = c->args;
+    for (int i = 0; i < a->shape.ndim; i++)
+        if (a->shape.d[i] == 0)
+            return onnx_refuse(o, "an extent of 0 means another thing in ONNX");
+    return OP(o, "Reshape", IN(*x, onnx_ints(o, a->shape.ndim, a->shape.d)));
+}
+
+KIND(reshape, .name = "reshape", .onnx = reshape_onnx,
+     ARGS(reshape_args, FDL_ARG(reshape_args, shape, SHAPE)));
 
 fdl_module *fdl_nn_reshape(fdl_shape shape)
 {

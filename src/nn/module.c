@@ -409,6 +409,8 @@ fdl_tensor *module_run(fdl_module *m, int n, fdl_tensor *const *inputs)
     fdl_tensor *y;
     if (FDL_UNLIKELY(m->table != NULL) && module_refusal(m))
         return fdl_fail_null(FDL_E_ARG, "%s", module_refusal(m));
+    if (FDL_UNLIKELY(m->watch != NULL))
+        m->watch->before(m);
     if (m->table && m->table->forward) {
         y = m->table->forward(m, n, inputs);
     } else if (n == 1 && ops->forward) {
@@ -427,6 +429,8 @@ fdl_tensor *module_run(fdl_module *m, int n, fdl_tensor *const *inputs)
     }
     if (FDL_UNLIKELY(!y))
         fdl_fail(FDL_E_NULL, "forward of %s returned NULL without an error", ops->kind);
+    else if (FDL_UNLIKELY(m->watch != NULL))
+        m->watch->after(m, n, inputs, NULL, y);
     return y;
 }
 

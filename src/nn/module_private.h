@@ -15,6 +15,12 @@ typedef struct param_list {
     struct fdl_param **at;
 } param_list;
 
+typedef struct module_watch {
+    void (*before)(fdl_module *m);
+    /* After a call that succeeded. names: of the n - 1 further inputs; NULL: by position. */
+    void (*after)(fdl_module *m, int n, fdl_tensor *const *inputs, const char *const *names, fdl_tensor *y);
+} module_watch;
+
 /* One part of a module in a walk: a child, or a node of a graph. */
 typedef struct module_part {
     fdl_module *module;     /* NULL: the part has none (an addition) */
@@ -62,6 +68,7 @@ struct fdl_module {
     void *self;
     const struct fdl_kind *kind; /* what it says it was made with; NULL: nothing */
     void *args;
+    const struct module_watch *watch; /* told of its calls, whoever makes them; NULL: nobody is */
     bool training;
     bool failed;      /* a registration failed */
     uint64_t version; /* raised when what it does changes otherwise than by its tensors and modules */

@@ -3,6 +3,7 @@
 
 #include "arguments.h"
 #include "describe.h"
+#include "onnx.h"
 #include "flodl/nn.h"
 
 /* The trailing dims that are normalised: [n], or `shape` with n = 0. */
@@ -48,7 +49,19 @@ static fdl_module *make_layer_norm(const void *args)
     return fdl_nn_layer_norm_opt(a->n, &a->o);
 }
 
-KIND(layer_norm, .name = "layernorm",
+/* ONNX wants a scale; without one it is 1. */
+static const char *layer_norm_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const layer_norm *m = fdl_module_self(c->module);
+    const char *weight = onnx_param(o, c->module, "weight"), *bias = onnx_param(o, c->module, "bias");
+    if (!weight)
+        weight = onnx_expand(o, onnx_number(o, 1), m->shape);
+    const onnx_attr attrs[] = {
+        A_INT("axis", -m->shape.ndim), A_FLOAT("epsilon", fdl_opt_double(m->o.eps, 1e-5)), {0}};
+    return onnx_one(o, "LayerNormalization", bias ? 3 : 2, (const char *[]){*x, weight, bias}, attrs);
+}
+
+KIND(layer_norm, .name = "layernorm", .onnx = layer_norm_onnx,
      ARGS(layer_norm_args, FDL_ARG(layer_norm_args, n, INT64), FDL_OPT(layer_norm_args, shape, SHAPE),
           FDL_OPT(layer_norm_args, eps, OPT_DOUBLE), FDL_OPT(layer_norm_args, no_affine, BOOL),
           FDL_OPT(layer_norm_args, no_bias, BOOL), FDL_OPT(layer_norm_args, dtype, DTYPE)));
@@ -99,7 +112,20 @@ static fdl_module *make_rms_norm(const void *args)
     return fdl_nn_rms_norm_opt(a->n, &a->o);
 }
 
-KIND(rms_norm, .name = "rmsnorm",
+static const char *rms_norm_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const rms_norm *m = fdl_module_self(c->module);
+    const char *weight = onnx_param(o, c->module, "weight");
+    int64_t dims[FDL_MAX_DIMS];
+    for (int i = 0; i < m->shape.ndim; i++)
+        dims[i] = i - m->shape.ndim;
+    const char *mean = onnx_mean(o, OP(o, "Mul", IN(*x, *x)), m->shape.ndim, dims);
+    double eps = fdl_opt_double(m->o.eps, onnx_epsilon(o));
+    const char *y = OP(o, "Div", IN(*x, OP(o, "Sqrt", IN(OP(o, "Add", IN(mean, onnx_number(o, eps)))))));
+    return weight ? OP(o, "Mul", IN(y, weight)) : y;
+}
+
+KIND(rms_norm, .name = "rmsnorm", .onnx = rms_norm_onnx,
      ARGS(rms_norm_args, FDL_ARG(rms_norm_args, n, INT64), FDL_OPT(rms_norm_args, shape, SHAPE),
           FDL_OPT(rms_norm_args, eps, OPT_DOUBLE), FDL_OPT(rms_norm_args, no_affine, BOOL),
           FDL_OPT(rms_norm_args, dtype, DTYPE)));
@@ -148,7 +174,28 @@ static fdl_module *make_group_norm(const void *args)
     return fdl_nn_group_norm_opt(a->groups, a->channels, &a->o);
 }
 
-KIND(group_norm, .name = "groupnorm",
+/* An instance norm over each group, then each channel's weight and bias. */
+static const char *group_norm_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const group_norm *m = fdl_module_self(c->module);
+    const char *weight = onnx_param(o, c->module, "weight"), *bias = onnx_param(o, c->module, "bias");
+    int64_t shape[FDL_MAX_DIMS];
+    for (int i = 0; i < c->x.ndim; i++)
+        shape[i] = i ? 1 : -1;
+    const char *groups = OP(o, "Reshape", IN(*x, INTS(o, 0, m->groups, -1)));
+    const char *one = onnx_expand(o, onnx_number(o, 1), FDL_SHAPE(m->groups));
+    const char *zero = onnx_expand(o, onnx_number(o, 0), FDL_SHAPE(m->groups));
+    const char *y = OP_ATTR(o, "InstanceNormalization", IN(groups, one, zero),
+                            A_FLOAT("epsilon", fdl_opt_double(m->o.eps, 1e-5)));
+    y = OP(o, "Reshape", IN(y, OP(o, "Shape", IN(*x))));
+    if (!weight)
+        return y;
+    const char *each = onnx_ints(o, c->x.ndim - 1, shape);
+    y = OP(o, "Mul", IN(y, OP(o, "Reshape", IN(weight, each))));
+    return OP(o, "Add", IN(y, OP(o, "Reshape", IN(bias, each))));
+}
+
+KIND(group_norm, .name = "groupnorm", .onnx = group_norm_onnx,
      ARGS(group_norm_args, FDL_ARG(group_norm_args, groups, INT64), FDL_ARG(group_norm_args, channels, INT64),
           FDL_OPT(group_norm_args, eps, OPT_DOUBLE), FDL_OPT(group_norm_args, no_affine, BOOL),
           FDL_OPT(group_norm_args, dtype, DTYPE)));

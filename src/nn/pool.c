@@ -3,6 +3,7 @@
 
 #include "arguments.h"
 #include "describe.h"
+#include "onnx.h"
 #include "flodl/nn.h"
 
 /* Padding of more than half a window would give windows without an element. */
@@ -49,6 +50,37 @@ static const fdl_module_ops max_pool_ops[] = {
     {.kind = "max_pool3d", .size = sizeof(fdl_max_pool_opts), .forward = max_pool3d_forward},
 };
 
+/* A pooling of n dims on x, which may have no batch. */
+static const char *onnx_pool(fdl_onnx *o, const fdl_call *c, int n, const char *x, const char *op,
+                             const onnx_attr *attrs)
+{
+    bool unbatched = c->x.ndim == n + 1;
+    const char *in = unbatched ? onnx_unsqueeze(o, x, 0) : x;
+    const char *y = onnx_one(o, op, 1, &in, attrs);
+    return unbatched ? onnx_squeeze(o, y, 0) : y;
+}
+
+static const int64_t *twice(const fdl_shape *padding, int64_t *pads)
+{
+    for (int i = 0; i < padding->ndim; i++)
+        pads[i] = pads[padding->ndim + i] = padding->d[i];
+    return pads;
+}
+
+static const char *max_pool_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const fdl_max_pool_opts *m = fdl_module_self(c->module);
+    int n = m->kernel_dims.ndim;
+    int64_t pads[2 * FDL_MAX_DIMS];
+    const onnx_attr attrs[] = {A_INTS("kernel_shape", n, m->kernel_dims.d),
+                               A_INTS("strides", n, m->stride_dims.d),
+                               A_INTS("dilations", n, m->dilation_dims.d),
+                               A_INTS("pads", 2 * n, twice(&m->padding_dims, pads)),
+                               A_INT("ceil_mode", m->ceil_mode),
+                               {0}};
+    return onnx_pool(o, c, n, *x, "MaxPool", attrs);
+}
+
 typedef struct max_pool_args {
     int64_t k;
     fdl_nn_max_pool_opts o;
@@ -60,7 +92,7 @@ typedef struct max_pool_args {
         const max_pool_args *a = args;                                                                     \
         return fdl_nn_##id##_opt(a->k, &a->o);                                                             \
     }                                                                                                      \
-    KIND(id, .name = name_,                                                                                \
+    KIND(id, .name = name_, .onnx = max_pool_onnx,                                                         \
          ARGS(max_pool_args, FDL_ARG(max_pool_args, k, INT64), FDL_OPT(max_pool_args, kernel_dims, SHAPE), \
               FDL_OPT(max_pool_args, stride, INT64), FDL_OPT(max_pool_args, stride_dims, SHAPE),           \
               FDL_OPT(max_pool_args, padding, INT64), FDL_OPT(max_pool_args, padding_dims, SHAPE),         \
@@ -133,6 +165,25 @@ static const fdl_module_ops avg_pool_ops[] = {
     {.kind = "avg_pool3d", .size = sizeof(fdl_avg_pool_opts), .forward = avg_pool3d_forward},
 };
 
+/* A divisor of one's own: the mean over all places, padding too, times their number. */
+static const char *avg_pool_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const fdl_avg_pool_opts *m = fdl_module_self(c->module);
+    int n = m->kernel_dims.ndim;
+    int64_t pads[2 * FDL_MAX_DIMS];
+    if (m->divisor && m->ceil_mode)
+        return onnx_refuse(o, "a divisor together with ceil_mode isn't told in ONNX");
+    const onnx_attr attrs[] = {A_INTS("kernel_shape", n, m->kernel_dims.d),
+                               A_INTS("strides", n, m->stride_dims.d),
+                               A_INTS("pads", 2 * n, twice(&m->padding_dims, pads)),
+                               A_INT("ceil_mode", m->ceil_mode),
+                               A_INT("count_include_pad", !m->exclude_pad || m->divisor),
+                               {0}};
+    const char *y = onnx_pool(o, c, n, *x, "AveragePool", attrs);
+    double places = (double)fdl_shape_numel(m->kernel_dims);
+    return m->divisor ? OP(o, "Mul", IN(y, onnx_number(o, places / (double)m->divisor))) : y;
+}
+
 typedef struct avg_pool_args {
     int64_t k;
     fdl_nn_avg_pool_opts o;
@@ -144,7 +195,7 @@ typedef struct avg_pool_args {
         const avg_pool_args *a = args;                                                                     \
         return fdl_nn_##id##_opt(a->k, &a->o);                                                             \
     }                                                                                                      \
-    KIND(id, .name = name_,                                                                                \
+    KIND(id, .name = name_, .onnx = avg_pool_onnx,                                                         \
          ARGS(avg_pool_args, FDL_ARG(avg_pool_args, k, INT64), FDL_OPT(avg_pool_args, kernel_dims, SHAPE), \
               FDL_OPT(avg_pool_args, stride, INT64), FDL_OPT(avg_pool_args, stride_dims, SHAPE),           \
               FDL_OPT(avg_pool_args, padding, INT64), FDL_OPT(avg_pool_args, padding_dims, SHAPE),         \
@@ -211,7 +262,34 @@ static fdl_module *new_adaptive(const fdl_module_ops *ops, const fdl_kind *kind,
     return described(m, kind, &size);
 }
 
-#define ADAPTIVE_KIND(name_, text, call, made, size_, ...)                                          \
+/* Windows of one size, which there are where the result's extents divide the input's. */
+static const char *adaptive_onnx(fdl_onnx *o, const fdl_call *c, const char *x, const char *op)
+{
+    const fdl_shape *size = c->args;
+    int n = size->ndim;
+    int64_t kernel[FDL_MAX_DIMS];
+    for (int i = 0; i < n; i++) {
+        int64_t in = c->x.d[c->x.ndim - n + i], out = c->y.d[c->y.ndim - n + i];
+        if (out == 0 || in % out != 0)
+            return onnx_refuse(o, "%" PRId64 " places in %" PRId64 " windows of one size aren't told in ONNX",
+                               in, out);
+        kernel[i] = in / out;
+    }
+    const onnx_attr attrs[] = {A_INTS("kernel_shape", n, kernel), A_INTS("strides", n, kernel), {0}};
+    return onnx_pool(o, c, n, x, op, attrs);
+}
+
+static const char *adaptive_avg_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    return adaptive_onnx(o, c, *x, "AveragePool");
+}
+
+static const char *adaptive_max_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    return adaptive_onnx(o, c, *x, "MaxPool");
+}
+
+#define ADAPTIVE_KIND(name_, text, mode, call, made, size_, ...)                                    \
     static fdl_tensor *name_##_forward(void *self, fdl_tensor *x)                                   \
     {                                                                                               \
         const fdl_shape *size = self;                                                               \
@@ -225,7 +303,8 @@ static fdl_module *new_adaptive(const fdl_module_ops *ops, const fdl_kind *kind,
                                  size->ndim, made);                                                 \
         return fdl_nn_##name_(ADAPTIVE_##made);                                                     \
     }                                                                                               \
-    KIND(name_, .name = text, .size = sizeof(fdl_shape), .fields = size_field);                     \
+    KIND(name_, .name = text, .size = sizeof(fdl_shape), .fields = size_field,                      \
+         .onnx = adaptive_##mode##_onnx);                                                           \
     fdl_module *fdl_nn_##name_(__VA_ARGS__)                                                         \
     {                                                                                               \
         static const fdl_module_ops ops = {                                                         \
@@ -238,15 +317,15 @@ static fdl_module *new_adaptive(const fdl_module_ops *ops, const fdl_kind *kind,
 
 static const fdl_field size_field[] = {{.name = "size", .type = FDL_FIELD_SHAPE, .required = true}, {0}};
 
-ADAPTIVE_KIND(adaptive_avg_pool1d, "adaptive_avg_pool1d", fdl_adaptive_avg_pool1d(x, *size), 1, FDL_DIMS(n),
-              int64_t n)
-ADAPTIVE_KIND(adaptive_avg_pool2d, "adaptive_avgpool2d", fdl_adaptive_avg_pool2d(x, *size), 2, FDL_DIMS(h, w),
-              int64_t h, int64_t w)
-ADAPTIVE_KIND(adaptive_avg_pool3d, "adaptive_avg_pool3d", fdl_adaptive_avg_pool3d(x, *size), 3,
+ADAPTIVE_KIND(adaptive_avg_pool1d, "adaptive_avg_pool1d", avg, fdl_adaptive_avg_pool1d(x, *size), 1,
+              FDL_DIMS(n), int64_t n)
+ADAPTIVE_KIND(adaptive_avg_pool2d, "adaptive_avgpool2d", avg, fdl_adaptive_avg_pool2d(x, *size), 2,
+              FDL_DIMS(h, w), int64_t h, int64_t w)
+ADAPTIVE_KIND(adaptive_avg_pool3d, "adaptive_avg_pool3d", avg, fdl_adaptive_avg_pool3d(x, *size), 3,
               FDL_DIMS(d, h, w), int64_t d, int64_t h, int64_t w)
-ADAPTIVE_KIND(adaptive_max_pool1d, "adaptive_max_pool1d", fdl_adaptive_max_pool1d(x, *size), 1, FDL_DIMS(n),
-              int64_t n)
-ADAPTIVE_KIND(adaptive_max_pool2d, "adaptive_maxpool2d", fdl_adaptive_max_pool2d(x, *size), 2, FDL_DIMS(h, w),
-              int64_t h, int64_t w)
-ADAPTIVE_KIND(adaptive_max_pool3d, "adaptive_max_pool3d", fdl_adaptive_max_pool3d(x, *size), 3,
+ADAPTIVE_KIND(adaptive_max_pool1d, "adaptive_max_pool1d", max, fdl_adaptive_max_pool1d(x, *size), 1,
+              FDL_DIMS(n), int64_t n)
+ADAPTIVE_KIND(adaptive_max_pool2d, "adaptive_maxpool2d", max, fdl_adaptive_max_pool2d(x, *size), 2,
+              FDL_DIMS(h, w), int64_t h, int64_t w)
+ADAPTIVE_KIND(adaptive_max_pool3d, "adaptive_max_pool3d", max, fdl_adaptive_max_pool3d(x, *size), 3,
               FDL_DIMS(d, h, w), int64_t d, int64_t h, int64_t w)

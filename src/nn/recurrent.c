@@ -3,7 +3,9 @@
 
 #include "arguments.h"
 #include "describe.h"
+#include "onnx.h"
 #include "flodl/nn.h"
+#include "flodl/shape.h"
 
 typedef struct recurrent {
     int64_t hid, out; /* columns of c, and of h */
@@ -74,13 +76,84 @@ static double recurrent_work(const fdl_call *c)
     return steps * elements;
 }
 
+/* Rows of the gates in ONNX's order, from PyTorch's: `from` has the places. */
+static fdl_tensor *reordered(fdl_tensor *w, int gates, const int *from)
+{
+    fdl_tensor *parts[4];
+    fdl_list chunks = fdl_chunk(w, gates, 0);
+    for (int i = 0; i < gates; i++)
+        parts[i] = fdl_list_at(chunks, from[i]);
+    return fdl_cat((fdl_list){gates, parts}, 0);
+}
+
+/* Both directions of a layer's parameter, one behind the other [D, ...]. */
+static fdl_tensor *onnx_stacked(fdl_onnx *o, const fdl_call *c, const recurrent *m, int k, const char *leaf,
+                                int gates, const int *from)
+{
+    fdl_tensor *parts[2];
+    for (int d = 0; d < m->directions; d++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s_l%d%s", leaf, k, d ? "_reverse" : "");
+        fdl_tensor *w = onnx_values(o, c->module, name);
+        parts[d] = reordered(w ? fdl_to_device(fdl_detach(w), FDL_CPU) : NULL, gates, from);
+    }
+    return fdl_stack((fdl_list){m->directions, parts}, 0);
+}
+
+/* One layer: [L, N, in] -> [L, N, D H]. */
+static const char *onnx_layer(fdl_onnx *o, const fdl_call *c, const recurrent *m, int k, bool is_gru,
+                              const char *x)
+{
+    static const int gru_order[] = {1, 0, 2},
+                     lstm_order[] = {0, 3, 1, 2}; /* z r h of r z n; i o f c of i f g o */
+    const int gates = is_gru ? 3 : 4, *order = is_gru ? gru_order : lstm_order;
+    const char *at = onnx_place(o), *w[3] = {NULL, NULL, ""};
+    w[0] =
+        onnx_tensor(o, onnx_stacked(o, c, m, k, "weight_ih", gates, order), onnx_text(o, "%s/W_%d", at, k));
+    w[1] =
+        onnx_tensor(o, onnx_stacked(o, c, m, k, "weight_hh", gates, order), onnx_text(o, "%s/R_%d", at, k));
+    if (!m->no_bias) {
+        fdl_tensor *both[2] = {onnx_stacked(o, c, m, k, "bias_ih", gates, order),
+                               onnx_stacked(o, c, m, k, "bias_hh", gates, order)};
+        w[2] = onnx_tensor(o, fdl_cat((fdl_list){2, both}, 1), onnx_text(o, "%s/B_%d", at, k));
+    }
+    const char *direction = m->directions == 2 ? "bidirectional" : "forward";
+    const char *y = is_gru ? OP_ATTR(o, "GRU", IN(x, w[0], w[1], w[2]), A_INT("hidden_size", m->hid),
+                                     A_TEXT("direction", direction), A_INT("linear_before_reset", 1))
+                           : OP_ATTR(o, "LSTM", IN(x, w[0], w[1], w[2]), A_INT("hidden_size", m->hid),
+                                     A_TEXT("direction", direction));
+    return OP(o, "Reshape", IN(TRANSPOSE(o, y, 0, 2, 1, 3), INTS(o, 0, 0, -1)));
+}
+
+static const char *onnx_layers(fdl_onnx *o, const fdl_call *c, bool is_gru, const char *x)
+{
+    const recurrent *m = fdl_module_self(c->module);
+    if (m->out != m->hid)
+        return onnx_refuse(o, "a projection (.proj) isn't told in ONNX");
+    bool unbatched = c->x.ndim == 2, turned = !unbatched && m->batch_first;
+    x = unbatched ? onnx_unsqueeze(o, x, 1) : turned ? TRANSPOSE(o, x, 1, 0, 2) : x;
+    for (int k = 0; k < m->layers; k++)
+        x = onnx_layer(o, c, m, k, is_gru, x);
+    return unbatched ? onnx_squeeze(o, x, 1) : turned ? TRANSPOSE(o, x, 1, 0, 2) : x;
+}
+
+static const char *gru_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    return onnx_layers(o, c, true, *x);
+}
+
+static const char *lstm_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    return onnx_layers(o, c, false, *x);
+}
+
 #define RECURRENT_KIND(id, ...)                                                                         \
     static fdl_module *make_##id(const void *args)                                                      \
     {                                                                                                   \
         const recurrent_args *a = args;                                                                 \
         return fdl_nn_##id##_opt(a->in, a->hid, &a->o);                                                 \
     }                                                                                                   \
-    KIND(id, .name = #id, .work = recurrent_work,                                                       \
+    KIND(id, .name = #id, .work = recurrent_work, .onnx = id##_onnx,                                    \
          ARGS(recurrent_args, FDL_ARG(recurrent_args, in, INT64), FDL_ARG(recurrent_args, hid, INT64),  \
               FDL_OPT(recurrent_args, layers, INT64), FDL_OPT(recurrent_args, no_bias, BOOL),           \
               FDL_OPT(recurrent_args, batch_first, BOOL), FDL_OPT(recurrent_args, dropout, OPT_DOUBLE), \

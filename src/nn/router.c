@@ -1,6 +1,7 @@
 /* Routers, which weigh the experts of a gate, and selectors, which choose the branch of a switch. */
 #include "arguments.h"
 #include "describe.h"
+#include "onnx.h"
 #include "flodl/activation.h"
 #include "flodl/arithmetic.h"
 #include "flodl/nn.h"
@@ -34,9 +35,23 @@ typedef struct router_args {
     fdl_nn_router_opts o;
 } router_args;
 
-static double router_work(const fdl_call *c)
+static const char *onnx_logits(fdl_onnx *o, const fdl_call *c, const char *const *x)
 {
-    return (double)fdl_shape_numel(c->y) * (double)((const router_args *)c->args)->dim;
+    const router *m = fdl_module_self(c->module);
+    const char *sum = x[0];
+    for (int i = 1; i < c->inputs; i++)
+        sum = OP(o, "Add", IN(sum, x[i]));
+    return onnx_module(o, m->proj, c->x, c->y, sum);
+}
+
+static const char *softmax_router_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    return OP_ATTR(o, "Softmax", IN(onnx_logits(o, c, x)), A_INT("axis", -1));
+}
+
+static const char *sigmoid_router_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    return OP(o, "Sigmoid", IN(onnx_logits(o, c, x)));
 }
 
 #define ROUTER_KIND(id)                                                                      \
@@ -45,7 +60,7 @@ static double router_work(const fdl_call *c)
         const router_args *a = args;                                                         \
         return fdl_nn_##id##_opt(a->dim, a->n, &a->o);                                       \
     }                                                                                        \
-    KIND(id, .name = #id, .work = router_work,                                               \
+    KIND(id, .name = #id, .onnx = id##_onnx,                                                 \
          ARGS(router_args, FDL_ARG(router_args, dim, INT64), FDL_ARG(router_args, n, INT64), \
               FDL_OPT(router_args, dtype, DTYPE)))
 

@@ -1,6 +1,7 @@
 /* Transformer encoders: a layer of attention and two linear maps, and a stack of such layers. */
 #include "arguments.h"
 #include "describe.h"
+#include "onnx.h"
 #include "flodl/arithmetic.h"
 #include "flodl/nn.h"
 #include "flodl/random.h"
@@ -87,7 +88,35 @@ static fdl_module *make_transformer_encoder_layer(const void *args)
 }
 
 #define OPTION(name, type) FDL_OPT(layer_args, name, type)
-KIND(transformer_encoder_layer, .name = "transformer_encoder_layer",
+static const char *onnx_look(fdl_onnx *o, const layer *m, fdl_shape s, const char *x)
+{
+    return onnx_attention(o, m->attention, s, m->o.causal, x);
+}
+
+static const char *onnx_think(fdl_onnx *o, const layer *m, fdl_shape s, const char *x)
+{
+    fdl_shape wide = s;
+    wide.d[wide.ndim - 1] = m->o.ff ? m->o.ff : 2048;
+    const char *y = onnx_module(o, m->linear1, s, wide, x);
+    return onnx_module(o, m->linear2, wide, s, y ? onnx_function(o, m->activation, y) : NULL);
+}
+
+static const char *layer_onnx(fdl_onnx *o, const fdl_call *c, const char *const *inputs)
+{
+    const layer *m = fdl_module_self(c->module);
+    fdl_shape s = c->x;
+    const char *x = inputs[0];
+    if (c->inputs > 1)
+        return onnx_refuse(o, "masks as inputs aren't told in ONNX");
+    if (m->o.norm_first) {
+        x = OP(o, "Add", IN(x, onnx_look(o, m, s, onnx_module(o, m->norm1, s, s, x))));
+        return OP(o, "Add", IN(x, onnx_think(o, m, s, onnx_module(o, m->norm2, s, s, x))));
+    }
+    x = onnx_module(o, m->norm1, s, s, OP(o, "Add", IN(x, onnx_look(o, m, s, x))));
+    return onnx_module(o, m->norm2, s, s, OP(o, "Add", IN(x, onnx_think(o, m, s, x))));
+}
+
+KIND(transformer_encoder_layer, .name = "transformer_encoder_layer", .onnx = layer_onnx,
      ARGS(layer_args, FDL_ARG(layer_args, dim, INT64), FDL_ARG(layer_args, heads, INT64), OPTION(ff, INT64),
           OPTION(dropout, OPT_DOUBLE), OPTION(activation, FUNCTION), OPTION(norm_first, BOOL),
           OPTION(batch_first, BOOL), OPTION(causal, BOOL), OPTION(eps, OPT_DOUBLE), OPTION(no_bias, BOOL),
@@ -247,8 +276,19 @@ static fdl_module *make_transformer_encoder(const void *args)
     return fdl_nn_transformer_encoder_opt(a->layer, a->n, &a->o);
 }
 
+static const char *encoder_onnx(fdl_onnx *o, const fdl_call *c, const char *const *inputs)
+{
+    const encoder *m = fdl_module_self(c->module);
+    const char *x = inputs[0];
+    if (c->inputs > 1)
+        return onnx_refuse(o, "masks as inputs aren't told in ONNX");
+    for (int64_t i = 0; i < m->n; i++)
+        x = onnx_module(o, m->layers[i], c->x, c->x, x);
+    return m->norm ? onnx_module(o, m->norm, c->x, c->x, x) : x;
+}
+
 /* The layers that are copies of the first aren't written down. */
-KIND(transformer_encoder, .name = "transformer_encoder",
+KIND(transformer_encoder, .name = "transformer_encoder", .onnx = encoder_onnx,
      ARGS(encoder_args,
           {.name = "layer",
            .type = FDL_FIELD_MODULE,

@@ -103,8 +103,9 @@ static fdl_module *large(void)
     fdl_module *again = fdl_module_share(tied);
     return fdl_flow(
         fdl_flow_also(fdl_nn_linear(8, 8), .skip = fdl_nn_linear(8, 8, .no_bias = true), .name = "attn"),
-        fdl_flow_input("ctx"), fdl_flow_tag("sum"), fdl_flow_fork(fdl_nn_gelu(.approximate = FDL_GELU_TANH)),
-        fdl_flow_tag("side"), fdl_flow_split(tied, head(8), fdl_nn_dropout(0)), fdl_flow_tag_group("branch"),
+        fdl_flow_verbose(), fdl_flow_input("ctx"), fdl_flow_tag("sum"),
+        fdl_flow_fork(fdl_nn_gelu(.approximate = FDL_GELU_TANH)), fdl_flow_tag("side"),
+        fdl_flow_split(tied, head(8), fdl_nn_dropout(0)), fdl_flow_tag_group("branch"),
         fdl_flow_merge(FDL_MERGE_MEAN), fdl_flow_using("ctx", "side"), fdl_flow_loop(again, .n = 3),
         fdl_flow_tag("refined"), fdl_flow_internal("refined"),
         fdl_flow_gate(fdl_nn_softmax_router(8, 2), FDL_MODULES(fdl_nn_linear(8, 8), fdl_nn_fn(fdl_sin))),
@@ -148,6 +149,30 @@ static void every_step_comes_back(void **state)
     int n = 0;
     assert_non_null(fdl_graph_tag_group(h, "branch", &n));
     assert_int_equal(n, 3);
+    check_ok(fdl_module_free(g));
+    check_ok(fdl_module_free(h));
+}
+
+static void steps_that_loop_and_choose(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *g = fdl_flow(
+        fdl_nn_linear(4, 4), fdl_flow_tag("start"),
+        fdl_flow_loop(fdl_nn_linear(4, 4), .until_cond = fdl_nn_learned_halt(4), .max = 5,
+                      .vote = FDL_HALT_ANY, .trace_cond = "halting"),
+        fdl_flow_loop(fdl_nn_tanh(), .while_cond = fdl_nn_threshold_halt(0.5), .max = 2, .keep_state = true),
+        fdl_flow_map(fdl_nn_linear(2, 2), .slices = 2),
+        fdl_flow_map(fdl_nn_relu(), .batched = true, .over = "start"),
+        fdl_flow_switch(fdl_nn_argmax_selector(4, 2),
+                        FDL_MODULES(fdl_nn_linear(4, 4), fdl_flow(fdl_nn_gelu())), .trace_choice = "way"),
+        fdl_flow_switch(fdl_nn_fixed_selector(1), FDL_MODULES(fdl_nn_relu(), fdl_nn_tanh())),
+        fdl_nn_state_add(), fdl_flow_using("memory"), fdl_nn_reshape(FDL_SHAPE(-1, 4)),
+        fdl_flow_tag("memory"));
+    check_some(g);
+    fdl_module *h = reread(g);
+    assert_string_equal(fdl_graph_hash(g), fdl_graph_hash(h));
+    check_same("control", g, h, fdl_randn(FDL_SHAPE(3, 4)));
     check_ok(fdl_module_free(g));
     check_ok(fdl_module_free(h));
 }
@@ -340,6 +365,69 @@ static void to_a_file_and_back(void **state)
     check_ok(fdl_module_free(g));
 }
 
+static void with_its_weights(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    char folder[] = "/tmp/flodl_model_XXXXXX", path[64], weights[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/model.json", folder);
+    snprintf(weights, sizeof weights, "%s/model.safetensors", folder);
+    fdl_module *g = large();
+    check_ok(fdl_ckpt_save_model(g, path));
+    fdl_module *h = fdl_ckpt_load_model(path);
+    check_some(h);
+    fdl_tensor *x = fdl_randn(FDL_SHAPE(2, 8)), *ctx = fdl_randn(FDL_SHAPE(2, 8));
+    assert_true(
+        fdl_allclose(fdl_forward(g, x, ctx), fdl_forward(h, x, ctx), .rtol = FDL_ZERO, .atol = FDL_ZERO));
+    check_ok(fdl_module_free(h));
+    check_ok(fdl_topology_save(g, path));
+    assert_null(fdl_ckpt_load_model(path));
+    check_error(FDL_E_FORMAT, path, "names no weights");
+    check_ok(fdl_topology_save(g, path, .weights = "../model.safetensors"));
+    assert_null(fdl_ckpt_load_model(path));
+    check_error(FDL_E_FORMAT, path, "beside it");
+    check_ok(fdl_topology_save(g, path, .weights = "gone.safetensors"));
+    assert_null(fdl_ckpt_load_model(path));
+    check_error(FDL_E_IO, "gone.safetensors");
+    assert_int_equal(fdl_ckpt_save_model(g, "model.bin"), FDL_E_ARG);
+    check_error(FDL_E_ARG, "model.bin", ".json");
+    assert_int_equal(fdl_ckpt_save_model(NULL, path), FDL_E_NULL);
+    fdl_clear_error();
+    assert_null(fdl_ckpt_load_model(NULL));
+    fdl_clear_error();
+    unlink(path);
+    unlink(weights);
+    assert_int_equal(rmdir(folder), 0);
+    check_ok(fdl_module_free(g));
+}
+
+static void what_differs(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *a = fdl_flow(fdl_nn_linear(4, 8), fdl_nn_relu(), fdl_nn_linear(8, 2), fdl_flow_tag("out"));
+    fdl_module *b = fdl_flow(fdl_nn_linear(4, 8, .no_bias = true), fdl_nn_gelu(), fdl_nn_linear(8, 3),
+                             fdl_flow_tag("out"));
+    fdl_module *c = fdl_flow(fdl_nn_linear(4, 8), fdl_nn_relu(), fdl_nn_dropout(0.1), fdl_nn_linear(8, 2),
+                             fdl_flow_tag("out"));
+    char *same = fdl_topology_diff(a, a), *values = fdl_topology_diff(a, b), *more = fdl_topology_diff(a, c);
+    assert_string_equal(same, "");
+    assert_string_equal(values, "+ model.steps[0].no_bias true\n"
+                                "- model.steps[1] {\"kind\": \"relu\"}\n"
+                                "+ model.steps[1] {\"kind\": \"gelu\"}\n"
+                                "model.steps[2].out: 2, 3\n");
+    assert_string_equal(more, "+ model.steps[2] {\"kind\": \"dropout\", \"p\": 0.1}\n");
+    free(same);
+    free(values);
+    free(more);
+    assert_null(fdl_topology_diff(a, NULL));
+    check_error(FDL_E_NULL, "fdl_topology_diff");
+    check_ok(fdl_module_free(a));
+    check_ok(fdl_module_free(b));
+    check_ok(fdl_module_free(c));
+}
+
 /* ---- texts that are wrong ------------------------------------------------------------------------------ */
 
 #define HEAD "{\"format\": \"flodl.topology\", \"version\": 1, \"model\": "
@@ -515,6 +603,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_module_comes_back),
         cmocka_unit_test(every_step_comes_back),
+        cmocka_unit_test(steps_that_loop_and_choose),
         cmocka_unit_test(a_seed_gives_the_same_weights),
         cmocka_unit_test(what_is_shared_stays_shared),
         cmocka_unit_test(tied_parameters_stay_tied),
@@ -522,6 +611,8 @@ int main(void)
         cmocka_unit_test(two_hundred_graphs_in_one_another),
         cmocka_unit_test(modules_of_ones_own),
         cmocka_unit_test(to_a_file_and_back),
+        cmocka_unit_test(with_its_weights),
+        cmocka_unit_test(what_differs),
         cmocka_unit_test(wrong_texts_say_where),
         cmocka_unit_test(deep_texts_are_refused),
         cmocka_unit_test(mutated_texts),
