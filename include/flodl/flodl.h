@@ -42,6 +42,7 @@
 #include "flodl/tree.h"
 #include "flodl/graph_hook.h"
 #include "flodl/patterns.h"
+#include "flodl/surgery.h"
 #include "flodl/metric.h"
 #include "flodl/trend.h"
 #include "flodl/kind.h"

@@ -67,6 +67,12 @@ FDL_API fdl_status fdl_graph_set_training_at(fdl_module *g, const char *path, bo
  * no forward has computed it so far. A path that leads nowhere or to a subgraph: FDL_E_ARG. */
 FDL_API fdl_status fdl_graph_tagged_at(fdl_module *g, const char *path, fdl_tensor **out);
 
+/* What a loop or another step has published (fdl_graph_traces), by path: labels, then the loop's tag or the published name, then
+ * which one, from 0 or, negative, from the end: "encoder.scan[3]", "encoder.scan[-1]"; without a number the last. *out: scope; NULL
+ * with FDL_OK when nothing was published so far. Labels that lead nowhere or a number that is none: FDL_E_ARG; one outside:
+ * FDL_E_RANGE. */
+FDL_API fdl_status fdl_graph_trace_at(fdl_module *g, const char *path, fdl_tensor **out);
+
 /* ---- reports ------------------------------------------------------------------------------------------- */
 
 /* The tree as text, in malloc'ed memory that the caller frees: a line for each graph with its label (without one: "(root)"),

@@ -27,7 +27,7 @@ int flow_node(fdl_flow_builder *b, const node_type *type, const char *kind, int 
     if (!more)
         return -1;
     g->node = more;
-    const char *id = arena_text(&g->memory, "%s_%d", kind, g->nodes + 1);
+    const char *id = arena_text(&g->memory, "%s_%d", kind, g->first_id + g->nodes + 1);
     const char *sequential = arena_text(&g->memory, "%d", b->steps ? b->steps - 1 : 0);
     if (!id || !sequential)
         return -1;

@@ -105,7 +105,7 @@ int node_of_id(const graph *g, const char *id)
     const char *digits = strrchr(id, '_');
     if (!digits)
         return -1;
-    long number = strtol(digits + 1, NULL, 10);
+    long number = strtol(digits + 1, NULL, 10) - g->first_id;
     return number >= 1 && number <= g->nodes && strcmp(g->node[number - 1].id, id) == 0 ? (int)number - 1
                                                                                         : -1;
 }

@@ -165,6 +165,7 @@ struct graph {
     fdl_module **own; /* modules and steps of the flow */
     int nodes, node_room;
     graph_node *node; /* in order of creation */
+    int first_id;     /* ids count from 1 behind this */
     int edges, edge_room;
     graph_edge *edge;
     int tags, tag_room;

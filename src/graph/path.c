@@ -1,5 +1,6 @@
 /* Paths: labels and tags joined by dots, followed downward from the graph that is asked; and what can be done
  * with parameters and modes at one. */
+#include "flodl/control.h"
 #include "flodl/tree.h"
 #include "graph_private.h"
 
@@ -288,4 +289,51 @@ fdl_status fdl_graph_tagged_at(fdl_module *m, const char *path, fdl_tensor **out
     if (value && !(*out = fdl_adopt(fdl_keep(value))))
         return fdl_error_pending();
     return FDL_OK;
+}
+
+/* Cuts "[-2]" off; without it -1, the last. */
+static fdl_status take_index(const char *function, char *path, long *index)
+{
+    char *open = strrchr(path, '['), *end;
+    *index = -1;
+    if (!open || path[strlen(path) - 1] != ']')
+        return FDL_OK;
+    *index = strtol(open + 1, &end, 10);
+    if (end == open + 1 || strcmp(end, "]") != 0)
+        return fdl_fail(FDL_E_ARG, "%s: \"%s\" in the path is no number", function, open);
+    *open = 0;
+    return FDL_OK;
+}
+
+fdl_status fdl_graph_trace_at(fdl_module *m, const char *path, fdl_tensor **out)
+{
+    FDL_SCOPE;
+    graph *g = graph_of(__func__, m);
+    if (out)
+        *out = NULL;
+    if (!g || !path || !out)
+        return !g ? fdl_error_pending() : fdl_null_operand(__func__, path ? "out" : "path");
+    FDL_TRY(check_segments(__func__, path));
+    size_t size = strlen(path) + 1;
+    char *copy = fdl_scope_alloc(size);
+    if (!copy)
+        return fdl_error_pending();
+    memcpy(copy, path, size);
+    long index;
+    FDL_TRY(take_index(__func__, copy, &index));
+    way w = {__func__, path, copy, g, g};
+    for (size_t length; w.rest[length = strcspn(w.rest, ".")]; w.rest += length + 1) {
+        graph *child = labelled(w.g, w.rest, length);
+        if (!child)
+            return lost(&w, w.rest, length);
+        w.g = child;
+    }
+    int n;
+    fdl_tensor *const *traces = fdl_graph_traces(fdl_module_of(w.g), w.rest, &n);
+    if (!n)
+        return FDL_OK;
+    if (index >= n || index < -n)
+        return fdl_fail(FDL_E_RANGE, "%s: \"%s\": there are %d", __func__, path, n);
+    *out = fdl_escape(fdl_adopt(fdl_keep(traces[index < 0 ? n + index : index])));
+    return *out ? FDL_OK : fdl_error_pending();
 }

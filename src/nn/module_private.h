@@ -111,6 +111,10 @@ void module_release(fdl_module *m);
 /* Parts of m: its table's, or its children. */
 int module_parts(fdl_module *m);
 module_part module_part_at(fdl_module *m, int i);
+/* The layer in an adapter that fdl_nn_lora made; NULL: m is none. */
+fdl_module *lora_base(fdl_module *m);
+/* The mode of m alone. */
+void module_set_training(fdl_module *m, bool training);
 /* Bare leaf name of entry i; in a list made with .legacy the one of that view. */
 const char *params_leaf(const fdl_params *ps, int i);
 /* How many entries of the list stand for equal parts, along dim 0, of the tensor of entry i: 1 but for .legacy. */

@@ -27,11 +27,17 @@ fdl_status fdl_module_walk(fdl_module *m, fdl_status (*fn)(fdl_module *m, void *
 
 /* ---- modes and state ----------------------------------------------------------------------------------- */
 
+void module_set_training(fdl_module *m, bool training)
+{
+    m = m->real;
+    m->training = training;
+    if (m->ops->train)
+        m->ops->train(m->self, training);
+}
+
 static fdl_status set_training(fdl_module *m, void *ctx)
 {
-    m->training = *(bool *)ctx;
-    if (m->ops->train)
-        m->ops->train(m->self, m->training);
+    module_set_training(m, *(bool *)ctx);
     return FDL_OK;
 }
 

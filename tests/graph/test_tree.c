@@ -481,6 +481,44 @@ static void values_at_a_path(void **state)
     fdl_module_free(g);
 }
 
+static fdl_tensor *emit_double(void *self, fdl_tensor *x, const fdl_refs *r, fdl_emitter *e)
+{
+    (void)self, (void)r;
+    fdl_tensor *y = fdl_add(x, x);
+    fdl_emit(e, "twice", y);
+    return y;
+}
+
+static void traces_at_a_path(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    static const fdl_module_ops ops = {.kind = "emits", .step = emit_double};
+    fdl_module *inner = fdl_flow(fdl_flow_label("scan"), fdl_flow_loop(fdl_module_new(&ops), .n = 3));
+    fdl_module *g = fdl_flow(fdl_flow(fdl_flow_label("encoder"), inner), dbl());
+    fdl_tensor *y = ones();
+    check_ok(fdl_graph_trace_at(g, "encoder.scan.twice[1]", &y));
+    assert_null(y);
+    check_some(fdl_forward(g, row(1)));
+    check_ok(fdl_graph_trace_at(g, "encoder.scan.twice[1]", &y));
+    check_values(y, 4);
+    check_ok(fdl_graph_trace_at(g, "encoder.scan.twice[-3]", &y));
+    check_values(y, 2);
+    check_ok(fdl_graph_trace_at(g, "encoder.scan.twice", &y));
+    check_values(y, 8);
+    check_ok(fdl_graph_trace_at(inner, "twice[0]", &y));
+    check_values(y, 2);
+    assert_int_equal(fdl_graph_trace_at(g, "encoder.scan.twice[3]", &y), FDL_E_RANGE);
+    check_error(FDL_E_RANGE, "fdl_graph_trace_at", "there are 3");
+    assert_int_equal(fdl_graph_trace_at(g, "encoder.scan.twice[x]", &y), FDL_E_ARG);
+    check_error(FDL_E_ARG, "fdl_graph_trace_at", "[x]");
+    assert_int_equal(fdl_graph_trace_at(g, "encoder.scam.twice", &y), FDL_E_ARG);
+    check_error(FDL_E_ARG, "fdl_graph_trace_at", "\"scam\"", "closest: scan");
+    assert_int_equal(fdl_graph_trace_at(g, "a", NULL), FDL_E_NULL);
+    check_error(FDL_E_NULL, "fdl_graph_trace_at");
+    fdl_module_free(g);
+}
+
 /* ---- reports --------------------------------------------------------------------------------------------- */
 
 static void check_has(const char *text, const char *part)
@@ -632,6 +670,7 @@ int main(void)
         cmocka_unit_test(nothing_to_freeze_is_not_frozen),
         cmocka_unit_test(modes_at_a_path),
         cmocka_unit_test(values_at_a_path),
+        cmocka_unit_test(traces_at_a_path),
         cmocka_unit_test(the_tree_as_text),
         cmocka_unit_test(parameters_by_child_as_text),
         cmocka_unit_test(a_verbose_flow_tells_its_tree),
