@@ -252,14 +252,7 @@ static fdl_status write_one(const char *path, const ckpt_content *c, int level)
         return status;
     }
     FDL_TRY(fdl_file_commit(file));
-    size_t size = strlen(path) + sizeof ".index.json";
-    char *index = malloc(size);
-    if (index) { /* of an earlier save in shards, which is void now */
-        snprintf(index, size, "%s.index.json", path);
-        if (unlink(index) == 0)
-            ckpt_remove_shards(path, 0, 0);
-        free(index);
-    }
+    ckpt_forget_shards(path);
     return FDL_OK;
 }
 

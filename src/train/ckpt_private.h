@@ -76,8 +76,8 @@ int64_t ckpt_saved_bytes(const ckpt_content *c, int i);
 fdl_status ckpt_write_safetensors(fdl_file *file, const fdl_writer *to, const ckpt_content *c, int level);
 /* Several files of at most shard_bytes, and their index at path + ".index.json" (ckpt_shards.c). */
 fdl_status ckpt_write_shards(const char *path, const ckpt_content *c, int64_t shard_bytes);
-/* Removes what earlier ckpt_write_shards under that path left, but for a set of that version and number of files. */
-void ckpt_remove_shards(const char *path, int keep_version, int keep);
+/* Removes what an earlier ckpt_write_shards under that path left, now that one file is there. */
+void ckpt_forget_shards(const char *path);
 
 /* ---- a file's entries under the names that a module is asked for (ckpt_names.c) --------------------- */
 

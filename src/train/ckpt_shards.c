@@ -85,7 +85,7 @@ static bool is_shard(const char *name, const char *path, int *version, int *of)
     return number(&at, "-", 5, &i) && number(&at, "-of-", 5, of) && strcmp(at, own + stem) == 0;
 }
 
-void ckpt_remove_shards(const char *path, int keep_version, int keep)
+static void remove_shards(const char *path, int keep_version, int keep)
 {
     size_t folder = (size_t)(file_of(path) - path), room = strlen(path) + NAME_MAX + 16;
     char *at = malloc(room);
@@ -103,6 +103,38 @@ void ckpt_remove_shards(const char *path, int keep_version, int keep)
     if (d)
         closedir(d);
     free(at);
+}
+
+static char *index_path_of(const char *path)
+{
+    size_t size = strlen(path) + sizeof ".index.json";
+    char *index = malloc(size);
+    if (!index)
+        return fdl_fail_null(FDL_E_OOM, "no memory to write '%s'", path);
+    snprintf(index, size, "%s.index.json", path);
+    return index;
+}
+
+/* Whether an index is there that this library wrote: what another one names is somebody's, and stays. */
+static bool is_own_index(const char *index_path)
+{
+    json_error_t error;
+    json_t *index = json_load_file(index_path, 0, &error);
+    bool own = json_is_string(json_object_get(json_object_get(index, "metadata"), "fdl.set"));
+    json_decref(index);
+    return own;
+}
+
+void ckpt_forget_shards(const char *path)
+{
+    size_t size = strlen(path) + sizeof ".index.json";
+    char *index = malloc(size);
+    if (!index)
+        return;
+    snprintf(index, size, "%s.index.json", path);
+    if (is_own_index(index) && unlink(index) == 0)
+        remove_shards(path, 0, 0);
+    free(index);
 }
 
 /* ---- writing --------------------------------------------------------------------------------------- */
@@ -218,8 +250,8 @@ fdl_status ckpt_write_shards(const char *path, const ckpt_content *c, int64_t sh
 {
     set s = {.path = path, .map = json_object()};
     s.first = malloc(sizeof *s.first * (size_t)(c->n + 1));
-    size_t size = strlen(path) + sizeof ".index.json";
-    char *index_path = malloc(size);
+    char *index_path = index_path_of(path);
+    bool own = index_path && is_own_index(index_path);
     if (s.first) {
         cut(&s, c, shard_bytes);
         s.version = free_version(path, s.n);
@@ -228,14 +260,14 @@ fdl_status ckpt_write_shards(const char *path, const ckpt_content *c, int64_t sh
     fdl_status status =
         s.file && index_path && s.map ? FDL_OK : fdl_fail(FDL_E_OOM, "no memory to write '%s'", path);
     if (status == FDL_OK) {
-        snprintf(index_path, size, "%s.index.json", path);
         status = write_set(&s, c, index_path);
     }
     for (int i = 0; s.file && i < s.n; i++)
         fdl_file_discard(s.file[i]);
     if (status == FDL_OK) {
         unlink(path); /* one whole file of an earlier save */
-        ckpt_remove_shards(path, s.version, s.n);
+        if (own)
+            remove_shards(path, s.version, s.n);
     }
     json_decref(s.map);
     free(index_path);

@@ -7,7 +7,7 @@
 
 #include <inttypes.h>
 
-enum { DEEPEST = 64, MOST_VISITS = 4000000, LONGEST_PATH = 4096 };
+enum { DEEPEST = 64, MOST_VISITS = 4000000, LONGEST_PATH = 4096, MOST_NAMES = 128 << 20 };
 
 typedef struct torch_file {
     zip_file_in *zip;
@@ -101,6 +101,7 @@ typedef struct walk {
     torch_file *f;
     char path[LONGEST_PATH];
     int visits;
+    size_t names; /* bytes of all of them */
 } walk;
 
 static fdl_dtype dtype_of(const char *name)
@@ -227,7 +228,8 @@ static fdl_status visit_all(walk *w, const pickle_value *v, size_t used, int dep
 /* A pickle can hold itself, or one thing in a great many places. */
 static fdl_status visit(walk *w, const pickle_value *v, size_t used, int depth)
 {
-    if (depth > DEEPEST || ++w->visits > MOST_VISITS)
+    w->names += used;
+    if (depth > DEEPEST || ++w->visits > MOST_VISITS || w->names > MOST_NAMES)
         return fdl_fail(FDL_E_FORMAT, "'%s': its pickle is nested too deep, or holds itself", w->s->path);
     switch (v->kind) {
     case PICKLE_DICT:

@@ -27,9 +27,10 @@ static FDL_UNUSED void put_number(bytes *b, uint64_t v, int size)
     put(b, le, (size_t)size);
 }
 
-/* To a file, freed. */
+/* To a file, freed. A new file, as some file systems wait for the disk when an old one is written over. */
 static FDL_UNUSED const char *written(bytes *b, const char *path)
 {
+    unlink(path);
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(b->at, 1, b->n, f), b->n);

@@ -530,6 +530,18 @@ static void many_tensors_go_to_several_files(void **state)
     assert_int_equal(fdl_ckpt_load(b, path_of("big.safetensors")), FDL_E_FORMAT);
     check_error(FDL_E_FORMAT, "big-v2-00002-of-00003.safetensors", "another time");
     assert_true(value_at(b, "a", 0) == 1000);
+
+    /* another program's set stays */
+    static const char foreign[] = "{\"weight_map\":{\"w\":\"hf-00001-of-00001.safetensors\"}}";
+    check_ok(fdl_file_save(path_of("hf.safetensors.index.json"), foreign, sizeof foreign - 1));
+    check_ok(fdl_file_save(path_of("hf-00001-of-00001.safetensors"), foreign, sizeof foreign - 1));
+    check_ok(fdl_ckpt_save(a, path_of("hf.safetensors")));
+    assert_int_equal(access(path_of("hf.safetensors.index.json"), F_OK), 0);
+    check_ok(fdl_ckpt_save(a, path_of("hf.safetensors"), .shard_bytes = 10000));
+    assert_int_equal(access(path_of("hf-00001-of-00001.safetensors"), F_OK), 0);
+    check_ok(fdl_ckpt_save(a, path_of("hf.safetensors"), .shard_bytes = 200));
+    assert_int_equal(access(path_of("hf-00001-of-00001.safetensors"), F_OK), 0);
+
     assert_int_equal(fdl_ckpt_save(a, path_of("x.gz"), .shard_bytes = 80), FDL_E_ARG);
     check_error(FDL_E_ARG, ".gz");
     assert_int_equal(fdl_ckpt_save(a, path_of("x"), .shard_bytes = -1), FDL_E_ARG);
