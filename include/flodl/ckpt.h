@@ -32,7 +32,8 @@ typedef struct fdl_ckpt_save_opts {
  *
  * .shard_bytes: model.safetensors becomes model-00001-of-00003.safetensors and so on, each a file of its own, and
  * model.safetensors.index.json, which says where a name lies; a tensor isn't cut. fdl_ckpt_load takes the path of
- * the index, or the one that was given here. Files of an earlier save under that path go when all new ones are there; what another program wrote stays. */
+ * the index, or the one that was given here. Over an earlier save new shards have new names (model-v2-...), and its
+ * files go when the new index is there; what another program wrote stays. */
 FDL_API fdl_status fdl_ckpt_save_opt(fdl_module *m, const char *path, const fdl_ckpt_save_opts *opts);
 
 /* Where bytes go: write takes n bytes and returns FDL_OK, or fails with fdl_fail. */
