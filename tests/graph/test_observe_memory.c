@@ -1,5 +1,4 @@
 /* Observation without memory: each allocation fails once, and there is an error, nothing half done and nothing left. */
-#include "folder.h"
 #include "no_memory.h"
 
 #ifdef NO_MEMORY_SKIPPED
@@ -9,6 +8,7 @@ int main(void)
     return 0;
 }
 #else
+#include "folder.h"
 
 static fdl_module *g; /* made once, with its histories: what each call adds is what may fail */
 
