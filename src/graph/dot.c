@@ -178,17 +178,24 @@ static void begin_small(FILE *out, const char *colour)
     fprintf(out, "<FONT POINT-SIZE=\"9\" COLOR=\"%s\">", colour);
 }
 
+/* Of small text in a node: on the strong colours of times it is black. */
+static const char *quiet(const drawing *d, const char *colour)
+{
+    return d->opts.profile && d->longest > 0 ? "#1c2833" : colour;
+}
+
 /* A line for a module that has any. */
-static fdl_status write_params(FILE *out, fdl_module *m)
+static fdl_status write_params(drawing *d, fdl_module *m)
 {
     FDL_SCOPE;
+    FILE *out = d->out;
     int64_t n = fdl_params_numel(fdl_parameters(m));
     if (n < 0)
         return fdl_error_pending();
     if (n == 0)
         return FDL_OK;
     fputs("<BR/>", out);
-    begin_small(out, "#566573");
+    begin_small(out, quiet(d, "#566573"));
     fputc('[', out);
     write_count(out, n);
     fputs(n == 1 ? " param]</FONT>" : " params]</FONT>", out);
@@ -232,7 +239,7 @@ static fdl_status write_label(drawing *d, const graph *g, int k)
     for (int i = 0; i < g->tags; i++)
         if (g->tag[i].node == k) {
             fputs("<BR/>", d->out);
-            begin_small(d->out, "#1a5276");
+            begin_small(d->out, quiet(d, "#1a5276"));
             fputc('#', d->out);
             write_xml(d->out, g->tag[i].name);
             fputs("</FONT>", d->out);
@@ -244,7 +251,7 @@ static fdl_status write_label(drawing *d, const graph *g, int k)
         begin_small(d->out, "#1c2833");
         fprintf(d->out, "%s</FONT>", time_text(timed->seconds, text, sizeof text));
     }
-    return node->module ? write_params(d->out, node->module) : FDL_OK;
+    return node->module ? write_params(d, node->module) : FDL_OK;
 }
 
 /* How node k looks; heat: room for its colour. */
@@ -265,8 +272,8 @@ static void write_look(FILE *out, look l)
     fprintf(out, "shape=%s", l.shape);
     if (strcmp(l.shape, "box") == 0)
         fputs(", style=\"filled,rounded\"", out);
-    else if (strcmp(l.shape, "ellipse") != 0) /* these have room at their corners */
-        fputs(", margin=\"0.02\"", out);
+    else if (!strstr("ellipse box3d parallelogram", l.shape)) /* these have room at their corners */
+        fprintf(out, ", margin=\"%s\"", strcmp(l.shape, "diamond") == 0 ? "0.05,0.03" : "0.02");
     fprintf(out, ", fillcolor=\"%s\", color=\"%s\"];\n", l.fill, outline_of(l.fill, outline));
 }
 
@@ -315,7 +322,7 @@ static fdl_status write_part(drawing *d, const path *at, const part *p)
     write_xml(d->out, p->name);
     fputs("</B><BR/>", d->out);
     write_xml(d->out, g && g->label ? g->label : fdl_module_kind(p->module));
-    FDL_TRY(write_params(d->out, p->module));
+    FDL_TRY(write_params(d, p->module));
     fputs(">, ", d->out);
     write_look(d->out, l);
     return FDL_OK;
@@ -337,7 +344,7 @@ static fdl_status write_choice(drawing *d, const view *v, const path *at, int k)
     write_xml(out, s->part[0].name);
     fputs("</B><BR/>", out);
     write_xml(out, fdl_module_kind(s->part[0].module));
-    FDL_TRY(write_params(out, s->part[0].module));
+    FDL_TRY(write_params(d, s->part[0].module));
     fputs(">, ", out);
     write_look(out, (look){"diamond", l.fill});
     for (int i = 1; i < s->parts; i++)

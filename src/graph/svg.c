@@ -20,9 +20,10 @@ static int note_complaint(char *text)
     return 0;
 }
 
-/* Colours for readers who prefer dark, in place of those of the drawing; nodes keep theirs. */
+/* Colours for readers who prefer dark, in place of those of the drawing; nodes keep theirs. The library fills the boxes of
+ * levels with the background. */
 static const char style[] =
-    "<style>@media (prefers-color-scheme: dark) {"
+    "<style>.flodl .level path{fill:none}@media (prefers-color-scheme: dark) {"
     ".flodl>polygon{fill:#1b1f24}"
     ".flodl>text{fill:#e6edf3}"
     ".flodl .data path{stroke:#b8c4d0}.flodl .data polygon{fill:#b8c4d0;stroke:#b8c4d0}"
@@ -31,8 +32,8 @@ static const char style[] =
     ".flodl .state path{stroke:#f0954a}.flodl .state polygon{fill:#f0954a;stroke:#f0954a}"
     ".flodl .state text{fill:#f5b041}"
     ".flodl .again path{stroke:#bb8fce}.flodl .again polygon{fill:#bb8fce;stroke:#bb8fce}"
-    ".flodl .level path{stroke:#57606a}.flodl .level text{fill:#9aa5b1}"
-    ".flodl .inside text{fill:#e6edf3}"
+    ".flodl .level path{stroke:#6e7781}.flodl .level text{fill:#9aa5b1}"
+    ".flodl .inside path{fill-opacity:.15}.flodl .inside text{fill:#e6edf3}"
     "}</style>\n";
 
 /* From "<svg" on, with the style behind that tag. Owned; NULL: no memory. */
