@@ -7,6 +7,9 @@
 #define main resnet20_main
 #include "../../examples/resnet20/resnet20.c"
 #undef main
+#define main unet_main
+#include "../../examples/unet/unet.c"
+#undef main
 #define main gpt_main
 #include "../../examples/gpt/gpt.c"
 #undef main
@@ -258,6 +261,49 @@ static void resnet20_has_the_papers_size(void **state)
     check_ok(fdl_module_free(model));
 }
 
+static fdl_module *small_unet(void)
+{
+    return unet(1, 3, 4, 2);
+}
+
+static fdl_optim *small_unet_optim(fdl_module *model)
+{
+    return unet_optim(model, 0.01);
+}
+
+static void unet_is_pytorchs(void **state)
+{
+    (void)state;
+    static const architecture a = {
+        .name = "unet",
+        .make = small_unet,
+        .optim = small_unet_optim,
+        .loss = unet_loss,
+        .part = {{{STEPS, 2, 1, 44, 44}, false}, {{STEPS, 2, 4, 4}, true}, {{STEPS, 2, 4, 4}, false}},
+        .output = {2, 3, 4, 4},
+        .tolerance = 1e-5,
+        .tight = 1e-10,
+    };
+    expect_both(&a);
+}
+
+/* Figure 1 of the paper. Of all its width only the number of parameters, which PyTorch's has, too. */
+static void unet_has_the_papers_sizes(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    assert_int_equal(unet_border(4), 92);
+    fdl_module *narrow = unet(1, 2, 2, 4);
+    fdl_tensor *y = fdl_forward(narrow, fdl_zeros(FDL_SHAPE(1, 1, 572, 572)));
+    check_some(y);
+    assert_true(fdl_shape_eq(fdl_shape_of(y), FDL_SHAPE(1, 2, 388, 388)));
+    check_ok(fdl_module_free(narrow));
+    fdl_module *wide = unet(1, 2, 64, 4);
+    assert_int_equal(fdl_params_numel(fdl_parameters(wide)), 31030658);
+    check_ok(fdl_module_free(wide));
+}
+
 static fdl_module *small_gpt(void)
 {
     return gpt(&(gpt_config){.tokens = 13, .positions = 9, .width = 24, .heads = 3, .blocks = 2});
@@ -313,7 +359,14 @@ static void translator_is_pytorchs(void **state)
 
 static fdl_module *small_mixture(void)
 {
-    return mixture(&(mixture_config){.in = 6, .width = 16, .out = 3, .experts = 4});
+    return mixture(&(mixture_config){.in = 6, .width = 16, .out = 3, .experts = 4, .chosen = 2});
+}
+
+/* Places for as many rows as there are: the same numbers by the way without shapes that depend on them. */
+static fdl_module *small_mixture_with_places(void)
+{
+    return mixture(
+        &(mixture_config){.in = 6, .width = 16, .out = 3, .experts = 4, .chosen = 2, .capacity = 4});
 }
 
 static fdl_optim *fast_mixture_optim(fdl_module *model)
@@ -329,12 +382,15 @@ static void mixture_of_experts_is_pytorchs(void **state)
         .make = small_mixture,
         .optim = fast_mixture_optim,
         .loss = mixture_loss,
-        .part = {{{STEPS, 8, 6}, false}, {{STEPS, 8, 3}, false}},
-        .output = {8, 3},
+        .part = {{{STEPS, 32, 6}, false}, {{STEPS, 32, 3}, false}},
+        .output = {32, 3},
         .tolerance = 1e-5,
         .tight = 1e-10,
     };
     expect_both(&a);
+    architecture places = a;
+    places.make = small_mixture_with_places;
+    expect_both(&places);
 }
 
 int main(void)
@@ -343,6 +399,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resnet20_is_pytorchs),
         cmocka_unit_test(resnet20_has_the_papers_size),
+        cmocka_unit_test(unet_is_pytorchs),
+        cmocka_unit_test(unet_has_the_papers_sizes),
         cmocka_unit_test(gpt_is_pytorchs),
         cmocka_unit_test(translator_is_pytorchs),
         cmocka_unit_test(mixture_of_experts_is_pytorchs),
