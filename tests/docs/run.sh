@@ -9,9 +9,12 @@ trap 'rm -rf "$work"' EXIT
 failed=0
 for page in "$source"/docs/*.md; do
     awk -v to="$work" -f "$source/tools/reference/programs.awk" "$page"
-    for picture in $(sed -n 's/.*(\(pictures\/[a-z0-9_.-]*\)).*/\1/p' "$page"); do
-        [ -s "$source/docs/$picture" ] || { echo "$(basename "$page") shows docs/$picture, which isn't there"; failed=1; }
-    done
+    sed -n 's/.*(\(pictures\/[a-z0-9_.-]*\)).*/\1/p' "$page" >"$work/pictures"
+    while read -r picture; do
+        [ -s "$source/docs/$picture" ] && continue
+        echo "$(basename "$page") shows docs/$picture, which isn't there"
+        failed=1
+    done <"$work/pictures"
 done
 n=0
 for program in "$work"/*.c; do
