@@ -40,7 +40,7 @@ static fdl_module *gpt(const gpt_config *c)
     fdl_flow_add(b, fdl_nn_position_embedding(c->positions, c->width, .batch_first = true));
     fdl_flow_add(b, fdl_flow_tag("wpe"));
     for (int64_t i = 0; i < c->blocks; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "h.%d", (int)i);
         fdl_flow_add(b, gpt_block(c));
         fdl_flow_add(b, fdl_flow_tag(name));

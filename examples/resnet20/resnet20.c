@@ -43,7 +43,7 @@ static fdl_module *resnet20(int64_t width, int64_t classes)
     int64_t in = width;
     for (int stage = 0; stage < 3; stage++)
         for (int i = 0; i < 3; i++) {
-            char name[16];
+            char name[32];
             snprintf(name, sizeof name, "layer%d.%d", stage + 1, i);
             resnet20_block(b, name, in, width << stage);
             in = width << stage;

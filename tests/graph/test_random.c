@@ -116,6 +116,9 @@ typedef enum step_kind {
     ST_GATE,
     ST_SWITCH,
     ST_MAP,
+    ST_SCAN,   /* running sums over the rows */
+    ST_SPARSE, /* a gate whose experts get some of the rows */
+    ST_ROWS,   /* a switch row by row */
     ST_KINDS
 } step_kind;
 
@@ -146,6 +149,9 @@ typedef struct step {
     int over;                   /* of a map: a tag; -1: the stream */
     int slices;                 /* of a map; 0: none */
     bool batched;               /* of a map */
+    bool reverse;               /* of a scan */
+    int top_k;                  /* of a sparse gate */
+    bool recompute;             /* of a plain module */
     int refs[MAX_REFS], n_refs; /* tags */
     bool later[MAX_REFS];       /* a tag that stands here or behind: its value of the call before */
     bool tagged;
@@ -300,6 +306,25 @@ static fdl_tensor *sign_forward(void *self, fdl_tensor *x, const fdl_refs *r)
     return fdl_gt(m, 0);
 }
 
+/* The same for each row: [B]. */
+static fdl_tensor *sign_rows_forward(void *self, fdl_tensor *x)
+{
+    (void)self;
+    return fdl_gt(fdl_mean_dim(x, 1), 0);
+}
+
+static fdl_module *make_sign_rows(const void *args);
+static const fdl_kind sign_rows_kind = {.name = "sign_rows", .make = make_sign_rows};
+
+static fdl_module *make_sign_rows(const void *args)
+{
+    static const fdl_module_ops ops = {.kind = "sign_rows", .forward = sign_rows_forward};
+    (void)args;
+    fdl_module *m = fdl_module_new(&ops);
+    fdl_module_describe(m, &sign_rows_kind, NULL);
+    return fdl_module_done(m);
+}
+
 static fdl_module *make_sign(const void *args);
 static const fdl_kind sign_kind = {.name = "sign", .make = make_sign};
 
@@ -349,23 +374,27 @@ static op random_op(limits l, int refs, bool plain)
 
 static bool takes_refs(const step *s)
 {
-    return s->kind != ST_SWITCH || s->choice < 0;
+    return s->kind != ST_SCAN && s->kind != ST_ROWS && (s->kind != ST_SWITCH || s->choice < 0);
 }
 
 /* Steps whose own modules get the refs; a gate's and a switch's go to what decides. */
 static bool modules_take_refs(const step *s)
 {
-    return s->kind != ST_GATE && s->kind != ST_SWITCH;
+    return s->kind != ST_GATE && s->kind != ST_SPARSE && s->kind != ST_SWITCH;
 }
 
 static step random_step(limits l, const flow *f)
 {
     step s = {.kind = (step_kind)below(ST_KINDS)};
-    bool several = s.kind == ST_SPLIT || s.kind == ST_GATE || s.kind == ST_SWITCH;
+    bool several = s.kind == ST_SPLIT || s.kind == ST_GATE || s.kind == ST_SWITCH || s.kind == ST_SPARSE ||
+                   s.kind == ST_ROWS;
     s.n = several ? 2 + below(MAX_BRANCHES - 1) : 1;
     for (int k = 0; k < s.n; k++)
         s.weights[k] = number();
-    s.weigh = (weigh)below(3);
+    s.weigh = s.kind == ST_SPARSE ? WEIGH_ROWS : (weigh)below(3);
+    s.reverse = below(2);
+    s.top_k = 1 + below(s.n);
+    s.recompute = s.kind == ST_MODULE && below(3) == 0;
     s.runs = 1 + below(4);
     s.halt = (halt)below(3);
     s.threshold = 2 * number();
@@ -391,8 +420,12 @@ static step random_step(limits l, const flow *f)
     limits within = l;
     within.mixed = l.mixed || (s.kind == ST_MAP && s.n_refs);
     within.cols = s.slices ? l.cols / s.slices : l.cols;
+    /* Some rows at a time would be other shapes for the state of a graph; what is computed again carries none. */
+    bool plain = later || s.kind == ST_SPARSE || s.kind == ST_ROWS || s.recompute;
     for (int k = 0; k < s.n; k++)
-        s.ops[k] = random_op(within, modules_take_refs(&s) ? s.n_refs : 0, later);
+        s.ops[k] = random_op(within, modules_take_refs(&s) ? s.n_refs : 0, plain);
+    if (s.kind == ST_SCAN)
+        s.ops[0] = (op){.kind = OP_REFS};
     if (s.has_skip) {
         s.ops[1] = random_op(l, 0, false);
         s.n = 2;
@@ -490,11 +523,17 @@ static fdl_module *step_of(const step *s, fdl_module **m)
     case ST_SWITCH:
         return fdl_flow_switch_opt(s->choice < 0 ? make_sign(NULL) : fdl_nn_fixed_selector(s->choice), s->n,
                                    m, NULL);
+    case ST_SCAN:
+        return fdl_flow_scan(m[0], .reverse = s->reverse);
+    case ST_SPARSE:
+        return fdl_flow_gate_opt(router(s), s->n, m, &(fdl_flow_gate_opts){.top_k = s->top_k});
+    case ST_ROWS:
+        return fdl_flow_switch_opt(make_sign_rows(NULL), s->n, m, &(fdl_flow_switch_opts){.per_row = true});
     case ST_MAP:
         return fdl_flow_map(m[0], .over = s->over < 0 ? NULL : tag_name(s->over), .slices = s->slices,
                             .batched = s->batched);
     default:
-        return m[0];
+        return s->recompute ? fdl_flow_recompute(m[0]) : m[0];
     }
 }
 
@@ -646,6 +685,80 @@ static matrix gate_value(step *s, const matrix *x, const matrix *refs)
     return y;
 }
 
+static matrix scan_value(const step *s, const matrix *x)
+{
+    matrix y = *x, state = {.rows = 1, .cols = x->cols};
+    for (int i = 0; i < x->rows; i++) {
+        int at = s->reverse ? x->rows - 1 - i : i;
+        matrix part = rows_of(x, at, 1);
+        state = sum(part, &state);
+        put_rows(&y, at, &state);
+    }
+    return y;
+}
+
+/* Adds what op k gives of the rows in `taken`, each times its weight. */
+static void add_part(step *s, int k, const matrix *x, const bool *taken, const double *weight, matrix *y)
+{
+    matrix some = {.cols = x->cols};
+    for (int i = 0; i < x->rows; i++)
+        if (taken[i]) {
+            matrix part = rows_of(x, i, 1);
+            put_rows(&some, some.rows++, &part);
+        }
+    if (!some.rows)
+        return;
+    some = op_value(&s->ops[k], some, 0, NULL);
+    for (int i = 0, at = 0; i < x->rows; i++)
+        if (taken[i]) {
+            matrix part = scaled(rows_of(&some, at++, 1), weight[i]), old = rows_of(y, i, 1);
+            part = sum(part, &old);
+            put_rows(y, i, &part);
+        }
+}
+
+static matrix sparse_value(step *s, const matrix *x, const matrix *refs)
+{
+    double sign = 1, w[MOST][MAX_BRANCHES];
+    for (int k = 0; k < s->n_refs; k++) {
+        dual m = mean_of(&refs[k]);
+        sign *= (m.v > 0) - (m.v < 0);
+    }
+    for (int i = 0; i < x->rows; i++)
+        for (int k = 0; k < s->n; k++)
+            w[i][k] = sign * s->weights[k] * (1 + 0.5 * i);
+    matrix y = zeros_like(x);
+    for (int k = 0; k < s->n; k++) {
+        bool taken[MOST];
+        double weight[MOST];
+        for (int i = 0; i < x->rows; i++) {
+            int heavier = 0;
+            for (int other = 0; other < s->n; other++)
+                heavier += w[i][other] > w[i][k];
+            taken[i] = heavier < s->top_k;
+            weight[i] = w[i][k];
+        }
+        add_part(s, k, x, taken, weight, &y);
+    }
+    return y;
+}
+
+static matrix rows_value(step *s, const matrix *x)
+{
+    matrix y = zeros_like(x);
+    for (int k = 0; k < 2; k++) {
+        bool taken[MOST];
+        double weight[MOST];
+        for (int i = 0; i < x->rows; i++) {
+            matrix part = rows_of(x, i, 1);
+            taken[i] = (mean_of(&part).v > 0) == k;
+            weight[i] = 1;
+        }
+        add_part(s, k, x, taken, weight, &y);
+    }
+    return y;
+}
+
 static matrix switch_value(step *s, const matrix *x, const matrix *refs)
 {
     int choice = s->choice;
@@ -698,6 +811,12 @@ static matrix step_value(const flow *f, step *s, matrix x, const matrix *value, 
         return loop_value(s, x, refs);
     case ST_GATE:
         return gate_value(s, &x, refs);
+    case ST_SCAN:
+        return scan_value(s, &x);
+    case ST_SPARSE:
+        return sparse_value(s, &x, refs);
+    case ST_ROWS:
+        return rows_value(s, &x);
     case ST_SWITCH:
         return switch_value(s, &x, refs);
     case ST_MAP:
@@ -904,7 +1023,8 @@ static void check_written(fdl_module *g, flow *f, const calls *c, uint64_t from)
     char *text = fdl_topology_text(g, .functions = functions);
     check_some(text);
     fdl_module *other = fdl_topology_parse(
-        text, .kinds = FDL_KINDS(&scaled_kind, &add_kind, &scale_kind, &sign_kind), .functions = functions);
+        text, .kinds = FDL_KINDS(&scaled_kind, &add_kind, &scale_kind, &sign_kind, &sign_rows_kind),
+        .functions = functions);
     if (!other)
         print_error("%s\n", text);
     check_some(other);
