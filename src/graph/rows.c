@@ -21,7 +21,10 @@ fdl_status rows_group(fdl_tensor *choice, int n, row_groups *groups)
         fdl_sum_dim(fdl_eq(fdl_unsqueeze(choice, 1), fdl_to_dtype(places, fdl_dtype_of(choice))), 0);
     if (!groups->count || !counts)
         return fdl_error_pending();
-    FDL_TRY(fdl_to_i64(fdl_to_dtype(counts, FDL_INT64), groups->count, n));
+    if (fdl_device_of(choice).type == FDL_DEVICE_TYPE_META)
+        groups->count[0] = rows; /* choices without values are 0 */
+    else
+        FDL_TRY(fdl_to_i64(fdl_to_dtype(counts, FDL_INT64), groups->count, n));
     for (int i = 0; i < n; i++)
         sum += groups->count[i];
     if (sum != rows)

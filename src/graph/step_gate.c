@@ -131,8 +131,16 @@ static const char *onnx_gate(fdl_onnx *o, graph *g, const plan_node *p, fdl_tens
     return sum;
 }
 
-static const node_type gate_node = {
-    .onnx = onnx_gate, .hashed_kind = "module", .look = LOOK_CHOICE, .run = run_gate};
+static const char *onnx_refusal(const plan_node *p)
+{
+    return ((const gate *)p->self)->o.top_k ? "a gate with .top_k isn't told in ONNX" : NULL;
+}
+
+static const node_type gate_node = {.onnx = onnx_gate,
+                                    .onnx_refusal = onnx_refusal,
+                                    .hashed_kind = "module",
+                                    .look = LOOK_CHOICE,
+                                    .run = run_gate};
 
 static fdl_status check_top_k(fdl_flow_builder *b, const gate *s)
 {

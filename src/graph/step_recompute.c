@@ -1,6 +1,7 @@
 /* Steps whose activations are computed once more in backward. */
 #include "../nn/describe.h"
 #include "flodl/recompute.h"
+#include "../nn/onnx_private.h"
 #include "graph_private.h"
 
 /* The module that runs: a step's first child, or the node's own. */
@@ -52,7 +53,15 @@ static fdl_tensor *run_recompute(graph *g, const plan_node *p)
     return graph_recompute(p, p->in, o->no_rng_state);
 }
 
-static const node_type recompute_node = {.run = run_recompute};
+/* Without a backward it is its module, which has said what it did. */
+static const char *onnx_recompute(fdl_onnx *o, graph *g, const plan_node *p, fdl_tensor *y)
+{
+    (void)g;
+    (void)p;
+    return onnx_name_of(o, y);
+}
+
+static const node_type recompute_node = {.onnx = onnx_recompute, .run = run_recompute};
 
 static fdl_status add_recompute(fdl_flow_builder *b, fdl_module *step)
 {

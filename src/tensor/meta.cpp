@@ -149,7 +149,7 @@ bool has_none(const c10::OperatorHandle &op)
 void add_kernels()
 {
     /* never freed: kernels are looked up until the process ends */
-    auto *library =
+    static torch::Library *const library =
         new torch::Library(torch::Library::IMPL, "aten", c10::DispatchKey::Meta, __FILE__, __LINE__);
     const std::set<std::string> own = {"aten::relu", "aten::relu_", "aten::hardtanh",
                                        "aten::native_batch_norm"};

@@ -183,9 +183,9 @@ static fdl_module *gate_over_positions(void)
 
 static fdl_module *mapped(void)
 {
-    return fdl_flow(fdl_nn_linear(4, 6),
-                    fdl_flow_map(fdl_flow(fdl_nn_linear(6, 6), fdl_nn_relu()), .batched = true),
-                    fdl_nn_state_add(), fdl_nn_reshape(FDL_SHAPE(-1, 2, 3)));
+    return fdl_flow(
+        fdl_nn_linear(4, 6), fdl_flow_map(fdl_flow(fdl_nn_linear(6, 6), fdl_nn_relu()), .batched = true),
+        fdl_flow_recompute(fdl_nn_linear(6, 6)), fdl_nn_state_add(), fdl_nn_reshape(FDL_SHAPE(-1, 2, 3)));
 }
 
 static fdl_module *attention(void)
@@ -235,6 +235,11 @@ static void what_cant_be_told(void **state)
                  fdl_flow_loop(fdl_nn_linear(4, 4), .until_cond = fdl_nn_learned_halt(4), .max = 3));
     assert_int_equal(fdl_onnx_save(g, path, FDL_SHAPE(-1, 4)), FDL_E_UNSUPPORTED);
     check_error(FDL_E_UNSUPPORTED, "loop_2", "condition");
+    check_ok(fdl_module_free(g));
+    g = fdl_flow(fdl_nn_relu(), fdl_flow_gate(fdl_nn_softmax_router(4, 2),
+                                              FDL_MODULES(fdl_nn_relu(), fdl_nn_tanh()), .top_k = 1));
+    assert_int_equal(fdl_onnx_save(g, path, FDL_SHAPE(-1, 4)), FDL_E_UNSUPPORTED);
+    check_error(FDL_E_UNSUPPORTED, "gate_2", ".top_k");
     check_ok(fdl_module_free(g));
     g = fdl_flow(fdl_nn_relu(), fdl_flow_map(fdl_nn_linear(4, 4)));
     assert_int_equal(fdl_onnx_save(g, path, FDL_SHAPE(-1, 4)), FDL_E_UNSUPPORTED);

@@ -236,6 +236,33 @@ static void parts_within_parts(void **state)
     check_ok(fdl_module_free(g));
 }
 
+/* The output's shape is foretold; what depends on values goes the way of zeros. */
+static void every_kind_of_step(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *g =
+        fdl_flow(fdl_nn_linear(4, 4), fdl_flow_tag("start"),
+                 fdl_flow_gate(fdl_nn_softmax_router(4, 3),
+                               FDL_MODULES(fdl_nn_linear(4, 4), fdl_nn_relu(), fdl_nn_tanh()), .top_k = 2),
+                 fdl_flow_loop(fdl_nn_linear(4, 4), .until_cond = fdl_nn_learned_halt(4), .max = 3,
+                               .trace_cond = "halting"),
+                 fdl_flow_recompute(fdl_nn_linear(4, 4)), fdl_flow_map(fdl_nn_linear(2, 3), .slices = 2),
+                 fdl_nn_linear(6, 4),
+                 fdl_flow_switch(fdl_nn_fixed_selector(1), FDL_MODULES(fdl_nn_relu(), fdl_nn_linear(4, 5))),
+                 fdl_flow_fork(fdl_nn_gelu()));
+    check_some(g);
+    const fdl_summary *s = fdl_graph_infer(g, FDL_SHAPE(-1, 4));
+    check_some(s);
+    SHAPE_IS(s->output, -1, 5);
+    assert_int_equal(fdl_summary_find(s, "loop_3.body")->calls, 3);
+    int n = -1;
+    fdl_graph_traces(g, "halting", &n);
+    assert_int_equal(n, 0);
+    check_some(fdl_forward(g, fdl_randn(FDL_SHAPE(3, 4))));
+    check_ok(fdl_module_free(g));
+}
+
 static void several_inputs(void **state)
 {
     (void)state;
@@ -287,6 +314,7 @@ int main(void)
         cmocka_unit_test(multiply_adds),
         cmocka_unit_test(what_is_shared_counts_once),
         cmocka_unit_test(parts_within_parts),
+        cmocka_unit_test(every_kind_of_step),
         cmocka_unit_test(several_inputs),
         cmocka_unit_test(a_table),
     };
