@@ -60,10 +60,35 @@ FDL_API fdl_module *fdl_flow_split_of(int n, fdl_module *const *branches);
 
 typedef enum fdl_merge_kind {
     FDL_MERGE_ADD, /* the sum, from left to right */
-    FDL_MERGE_MEAN
+    FDL_MERGE_MEAN,
+    FDL_MERGE_CAT,  /* one behind the other along .dim */
+    FDL_MERGE_MUL,  /* the product, from left to right */
+    FDL_MERGE_MAX,  /* the largest, element by element */
+    FDL_MERGE_STACK /* along a new dim */
 } fdl_merge_kind;
-/* Makes one stream of those of a split. fdl_flow_using behind it adds operands. */
-FDL_API fdl_module *fdl_flow_merge(fdl_merge_kind kind);
+
+typedef struct fdl_flow_merge_opts {
+    int opts_;
+    fdl_opt_i64 dim; /* of FDL_MERGE_CAT and FDL_MERGE_STACK, default -1; 0 is FDL_SOME(0) */
+} fdl_flow_merge_opts;
+/* Makes one stream of those of a split: `fdl_flow_merge(FDL_MERGE_CAT, .dim = FDL_SOME(1))`. fdl_flow_using behind it makes
+ * further operands. */
+FDL_API fdl_module *fdl_flow_merge_opt(fdl_merge_kind kind, const fdl_flow_merge_opts *opts);
+/* The same by a function of yours, of the streams in order and of what fdl_flow_using wires. */
+FDL_API fdl_module *fdl_flow_merge_fn(fdl_tensor *(*fn)(fdl_list values));
+
+/* Long skips: x + the value of the tag, x times it, x and it one behind the other along .dim (default -1). The tag as for
+ * fdl_flow_using: an earlier one, or a later one for the call before. */
+FDL_API fdl_module *fdl_flow_add_from(const char *tag);
+FDL_API fdl_module *fdl_flow_mul_from(const char *tag);
+typedef struct fdl_flow_cat_from_opts {
+    int opts_;
+    fdl_opt_i64 dim;
+} fdl_flow_cat_from_opts;
+FDL_API fdl_module *fdl_flow_cat_from_opt(const char *tag, const fdl_flow_cat_from_opts *opts);
+
+/* A barrier: the stream goes on, gradients don't come back. */
+FDL_API fdl_module *fdl_flow_detach(void);
 
 /* ---- names --------------------------------------------------------------------------------------------- */
 
@@ -80,6 +105,9 @@ FDL_API fdl_module *fdl_flow_tag_group(const char *name);
 FDL_API fdl_module *fdl_flow_using_of(int n, const char *const *names);
 /* `fdl_flow_input("ctx", "mask")`: further inputs of the graph, tagged with their names. */
 FDL_API fdl_module *fdl_flow_input_of(int n, const char *const *names);
+/* `fdl_flow_output("a", "b")`: the values of these tags are outputs, too, which fdl_forward_multi gives behind the main one.
+ * It may stand anywhere. A name that no step has in the end: FDL_E_ARG when the flow is built. */
+FDL_API fdl_module *fdl_flow_output_of(int n, const char *const *tags);
 /* A name of the graph itself: inside another graph it stands in front of its parameters' names
  * ("encoder.hidden/weight"). */
 FDL_API fdl_module *fdl_flow_label(const char *name);
@@ -107,6 +135,11 @@ FDL_END_DECLS
 #define fdl_flow_split(...) FDL_FLOW_MODULES_(fdl_flow_split_of, __VA_ARGS__)
 #define fdl_flow_using(...) FDL_FLOW_NAMES_(fdl_flow_using_of, __VA_ARGS__)
 #define fdl_flow_input(...) FDL_FLOW_NAMES_(fdl_flow_input_of, __VA_ARGS__)
+#define fdl_flow_output(...) FDL_FLOW_NAMES_(fdl_flow_output_of, __VA_ARGS__)
+#define fdl_flow_merge(...) fdl_flow_merge_(__VA_ARGS__, .opts_ = 0)
+#define fdl_flow_merge_(kind, ...) fdl_flow_merge_opt(kind, &(fdl_flow_merge_opts){__VA_ARGS__})
+#define fdl_flow_cat_from(...) fdl_flow_cat_from_(__VA_ARGS__, .opts_ = 0)
+#define fdl_flow_cat_from_(tag, ...) fdl_flow_cat_from_opt(tag, &(fdl_flow_cat_from_opts){__VA_ARGS__})
 
 /* The module first, then those among the options. opts_ notes whether an error was pending before these were
  * made: so an option whose constructor failed is told from one that was left out. */

@@ -52,6 +52,21 @@ FDL_API const char *const *fdl_graph_tag_group(fdl_module *g, const char *name, 
  * such tag: NULL and FDL_E_ARG; not computed so far: NULL and FDL_E_STATE. */
 FDL_API fdl_tensor *fdl_graph_tagged(fdl_module *g, const char *tag);
 
+/* With true, what the node with that tag gives goes on without its history: no gradient comes back through it, nor through
+ * fdl_graph_tagged. With false again as ever. */
+FDL_API fdl_status fdl_graph_stop_gradient(fdl_module *g, const char *tag, bool stop);
+
+/* ---- several outputs, partial runs --------------------------------------------------------------------- */
+
+/* 1 and those of fdl_flow_output; the first is called "output". */
+FDL_API int fdl_graph_output_count(fdl_module *g);
+FDL_API const char *fdl_graph_output_name(fdl_module *g, int i);
+/* fdl_forward_list that gives all outputs, in order. Scope. */
+FDL_API fdl_list fdl_forward_multi(fdl_module *g, fdl_list inputs);
+/* `fdl_graph_run_to(g, FDL_LIST(x), "encoded", "side")`: runs what leads to these tags and nothing else, and gives their
+ * values in that order; scope. Inputs that aren't needed may be NULL. State is read, but not written. NULL .at on failure. */
+FDL_API fdl_list fdl_graph_run_to_of(fdl_module *g, fdl_list inputs, int n, const char *const *tags);
+
 /* ---- state from call to call --------------------------------------------------------------------------- */
 
 /* fdl_flow_using of a tag that stands behind it makes a slot of state: the step gets what the tagged node gave in the call
@@ -93,5 +108,15 @@ FDL_API int64_t fdl_graph_step_count(fdl_module *g);
 FDL_API int64_t fdl_graph_epoch_count(fdl_module *g);
 
 FDL_END_DECLS
+
+#ifndef __cplusplus
+#define fdl_graph_run_to(g, inputs, ...) \
+    FDL_GRAPH_RUN_TO_(FDL_CAT(fdl_tags_, __COUNTER__), g, inputs, __VA_ARGS__)
+#define FDL_GRAPH_RUN_TO_(v, g, inputs, ...)                            \
+    __extension__({                                                     \
+        const char *const v[] = {__VA_ARGS__};                          \
+        fdl_graph_run_to_of(g, inputs, (int)(sizeof v / sizeof *v), v); \
+    })
+#endif
 
 #endif

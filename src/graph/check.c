@@ -129,6 +129,7 @@ static fdl_status check_tags(fdl_flow_builder *b)
 fdl_status flow_check(fdl_flow_builder *b)
 {
     FDL_TRY(check_states(b));
+    FDL_TRY(check_outputs(b));
     for (int i = 0; i < b->g->nodes; i++)
         FDL_TRY(check_node_refs(b, &b->g->node[i]));
     FDL_TRY(check_tags(b));

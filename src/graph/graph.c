@@ -48,6 +48,9 @@ static void graph_free(void *self)
     free(g->internal);
     free(g->source_config);
     free(g->state);
+    free(g->further);
+    if (g->training_free)
+        g->training_free(g->training);
     arena_free(&g->memory);
 }
 
@@ -71,11 +74,28 @@ static fdl_status moved(void *self, fdl_device d)
     return FDL_OK;
 }
 
+/* What stops is part of what a recorded run depends on. */
+static uint64_t stops(const graph *g)
+{
+    uint64_t h = 0;
+    for (int p = 0; g->cells && p < g->nodes; p++)
+        h = h * 31 + g->plan[p].stops;
+    return h;
+}
+
+static void forget_traces(fdl_module *m)
+{
+    graph_drop_traces(m->self);
+}
+
 static module_rest rest(fdl_module *m)
 {
     const graph *g = m->self;
-    return (module_rest){
-        .slots = g->carried ? g->states : 0, .slot = g->carried, .values = g->cells, .value = g->cell};
+    return (module_rest){.mark = stops(g),
+                         .slots = g->carried ? g->states : 0,
+                         .slot = g->carried,
+                         .values = g->cells,
+                         .value = g->cell};
 }
 
 static const fdl_module_ops graph_ops = {.kind = "graph",
@@ -84,8 +104,11 @@ static const fdl_module_ops graph_ops = {.kind = "graph",
                                          .detach_state = detach,
                                          .to = moved,
                                          .free = graph_free};
-static const module_table graph_table = {
-    .parts = graph_parts, .part = graph_part, .forward = graph_forward, .rest = rest};
+static const module_table graph_table = {.parts = graph_parts,
+                                         .part = graph_part,
+                                         .forward = graph_forward,
+                                         .rest = rest,
+                                         .forget = forget_traces};
 
 fdl_module *graph_new(void)
 {

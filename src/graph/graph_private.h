@@ -11,6 +11,9 @@
 typedef struct graph graph;
 struct fdl_onnx;
 
+/* Stands in a forward's place: gets its module and inputs, and gives its result. */
+typedef fdl_tensor *graph_override(void *ctx, fdl_module *m, int n, fdl_tensor *const *inputs);
+
 /* ---- memory that lives as long as a graph -------------------------------------------------------------- */
 
 typedef struct arena {
@@ -54,6 +57,7 @@ typedef enum node_look {
     LOOK_MODULE, /* as its module's kind says */
     LOOK_STATE,  /* it reads state */
     LOOK_SUM,
+    LOOK_JOIN, /* several values become one otherwise */
     LOOK_MAP,
     LOOK_LOOP,
     LOOK_CHOICE /* child 0 of its module decides about the others */
@@ -139,6 +143,7 @@ struct plan_node {
     int last, last_end;           /* in lasts: nodes whose value has its last reader here */
     bool unread;                  /* nobody reads its value, and it isn't the output */
     int node;
+    bool stops; /* its value goes on without its history (fdl_graph_stop_gradient_at) */
     int cell;   /* where its value is kept under its tags; -1: it has none */
     int states; /* how many of its refs are state */
     const bool *
@@ -181,6 +186,10 @@ struct graph {
     int internals, internal_room;
     graph_name *internal; /* tags that aren't seen from outside, and the position of the step that says so */
     bool verbose;
+    int outputs, output_room;
+    graph_name *
+        further; /* outputs beside the main one: tags, .node the tag's number once the graph is built; before, the
+                          * position of the step */
     int inners, inner_room;
     graph **inner; /* the graphs below it, down to the first on each way, each once; those with a label are
                     * its children */
@@ -202,6 +211,7 @@ struct graph {
      * root is the node that made the handle, held how many nodes' values it still is. */
     fdl_tensor **value;
     int *root, *held;
+    bool *needed;            /* [nodes] what a partial run runs; NULL: there was none so far */
     bool prefix;             /* an error that comes up is this forward's */
     unsigned hooks;          /* added so far */
     graph_watcher *watchers; /* in the order in which they are told; NULL: nobody */
@@ -215,6 +225,15 @@ struct graph {
 
     int traces, trace_room;
     trace_list *trace;
+
+    /* What the layers above hang on a graph. */
+    void *training; /* an optimizer with what goes with it; freed by: */
+    void (*training_free)(void *training);
+    int64_t training_steps; /* of the layer of training; fdl_graph_step_count counts another thing */
+    fdl_tensor *(*loss)(fdl_module *m, fdl_list batch, void *ctx);
+    void *loss_ctx;
+    graph_override *override; /* in place of the forward; NULL: none */
+    void *override_ctx;
 
     char hash[65], short_hash[9], legacy_hash[65];
     char *source_config; /* NULL: none */
@@ -235,7 +254,14 @@ bool graph_within(const char *function, int i, int n, const char *what);
 fdl_module *graph_new(void);
 /* Works out the order of execution and lays out the plan. */
 fdl_status graph_plan(graph *g);
+/* The forward, or what was put in its place. */
 fdl_tensor *graph_forward(fdl_module *m, int n, fdl_tensor *const *inputs);
+/* The forward itself: what an override calls, once or several times. */
+fdl_tensor *graph_forward_local(fdl_module *m, int n, fdl_tensor *const *inputs);
+/* Replaces the values of a trace list by n others (any handles); the list is then that of a run that published them. */
+fdl_status graph_set_trace(graph *g, int i, int n, fdl_tensor *const *values);
+/* Runs the nodes that g->needed names; state is read, not written. */
+fdl_status graph_run_needed(fdl_module *m, fdl_tensor *const *inputs);
 /* m on what lies in p's slots: the input, and its refs as m wants them. */
 fdl_tensor *graph_call(fdl_module *m, const plan_node *p);
 /* p's refs for a module that isn't a graph. */
@@ -417,9 +443,13 @@ fdl_status flow_check_recompute(fdl_flow_builder *b, fdl_module *m);
 fdl_status flow_publishes(fdl_flow_builder *b, const char *option, const char *name);
 /* A plain module as a step. */
 fdl_status flow_add_module(fdl_flow_builder *b, fdl_module *m);
+/* Whether the tags that are outputs exist; notes their numbers. */
+fdl_status check_outputs(fdl_flow_builder *b);
 /* The checks that need the whole flow. */
 fdl_status flow_check(fdl_flow_builder *b);
 
+/* One name of fdl_flow_using, for that node of the step being added. */
+fdl_status flow_use(fdl_flow_builder *b, int node, const char *name);
 /* A reader of that state. -1: out of memory. */
 int flow_state_reader(fdl_flow_builder *b, const char *name);
 

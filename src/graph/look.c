@@ -5,9 +5,11 @@ static const look plain = {"box", "#eaecee"}, activation = {"ellipse", "#fdebd0"
                   dropout = {"box", "#fadbd8"}, nested = {"box", "#d6eaf8"}, input = {"invhouse", "#aed6f1"},
                   output = {"house", "#a9dfbf"}, both = {"doubleoctagon", "#aed6f1"};
 
-static const look by_type[] = {[LOOK_MODULE] = {"box", "#eaecee"}, [LOOK_STATE] = {"diamond", "#f9e79f"},
-                               [LOOK_SUM] = {"circle", "#d5dbdb"}, [LOOK_MAP] = {"parallelogram", "#a9cce3"},
-                               [LOOK_LOOP] = {"box3d", "#d7bde2"}, [LOOK_CHOICE] = {"diamond", "#f5cba7"}};
+static const look by_type[] = {
+    [LOOK_MODULE] = {"box", "#eaecee"},        [LOOK_STATE] = {"diamond", "#f9e79f"},
+    [LOOK_SUM] = {"circle", "#d5dbdb"},        [LOOK_JOIN] = {"circle", "#d5dbdb"},
+    [LOOK_MAP] = {"parallelogram", "#a9cce3"}, [LOOK_LOOP] = {"box3d", "#d7bde2"},
+    [LOOK_CHOICE] = {"diamond", "#f5cba7"}};
 
 /* tests/graph/test_dot.c holds it against the activations that there are. */
 static const char *const activations[] = {

@@ -9,19 +9,31 @@ static inline void let_go(graph *g, int p)
         fdl_drop(g->value[root]); /* does nothing to a graph's input, a parameter, a kept tensor */
 }
 
-static inline bool keep_tagged(graph *g, const plan_node *n, fdl_tensor *y)
+static fdl_tensor *without_history(const plan_node *n, fdl_tensor *y)
 {
-    if (FDL_LIKELY(n->cell < 0))
-        return true;
-    fdl_free(g->cell[n->cell]);
-    return (g->cell[n->cell] = fdl_keep(y)) != NULL;
+    if (!fdl_requires_grad(y))
+        return y;
+    fdl_tensor *bare = fdl_detach(y);
+    for (int i = 0; i < n->inputs + n->refs; i++)
+        if (n->in[i] == y)
+            return bare;
+    fdl_drop(y);
+    return bare;
+}
+
+/* What goes on; NULL: it failed. */
+static fdl_tensor *keep_tagged(graph *g, const plan_node *n, fdl_tensor *y)
+{
+    if (n->stops)
+        y = without_history(n, y);
+    return y && module_keep(&g->cell[n->cell], y) == FDL_OK ? y : NULL;
 }
 
 /* y is what node p made: to its readers, then frees what nobody reads any more. */
 static inline bool hand_on(graph *g, int p, fdl_tensor *y)
 {
     const plan_node *n = &g->plan[p];
-    if (FDL_UNLIKELY(!keep_tagged(g, n, y)))
+    if (FDL_UNLIKELY(n->cell >= 0) && !(y = keep_tagged(g, n, y)))
         return false;
     int root = p;
     for (int i = 0; i < n->inputs + n->refs; i++)
@@ -152,7 +164,7 @@ static bool is_empty_state(const plan_node *n)
 }
 
 /* Node n failed. */
-static fdl_tensor *failed(graph *g, const plan_node *n)
+static bool failed(graph *g, const plan_node *n)
 {
     char title[256];
     if (g->prefix && n->states)
@@ -161,34 +173,58 @@ static fdl_tensor *failed(graph *g, const plan_node *n)
         fdl_error_prefix("%s: ", node_title(&g->node[n->node], title, sizeof title));
     if (g->watchers)
         tell_end(g, false);
-    return NULL;
+    return false;
 }
 
-fdl_tensor *graph_forward(fdl_module *m, int n, fdl_tensor *const *inputs)
+/* All nodes, or those that are needed. */
+static inline bool run_nodes(graph *g, fdl_tensor *const *inputs, const bool *needed)
 {
-    graph *g = m->self;
-    if (FDL_UNLIKELY(n != g->inputs))
-        return wrong_count(g, n);
     g->prefix = fdl_error_pending() == FDL_OK;
     if (FDL_UNLIKELY(!g->begun))
         graph_begun(g);
     graph_drop_tags(g);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < g->inputs; i++)
         g->slot[g->input_slot[i]] = inputs[i];
     if (FDL_UNLIKELY(g->watchers != NULL))
         tell_begin(g);
     for (int p = 0; p < g->nodes; p++) {
         const plan_node *node = &g->plan[p];
+        if (needed && !needed[p])
+            continue;
         fdl_tensor *y = FDL_UNLIKELY(g->watchers != NULL) ? run_watched(g, node) : run_node(g, node);
         if (FDL_UNLIKELY((!y && !is_empty_state(node)) || !hand_on(g, p, y)))
             return failed(g, node);
     }
-    if (FDL_UNLIKELY(g->states) && graph_commit_state(g) != FDL_OK) {
-        if (g->watchers)
-            tell_end(g, false);
+    return true;
+}
+
+fdl_tensor *graph_forward_local(fdl_module *m, int n, fdl_tensor *const *inputs)
+{
+    graph *g = m->self;
+    if (FDL_UNLIKELY(n != g->inputs))
+        return wrong_count(g, n);
+    if (FDL_UNLIKELY(!run_nodes(g, inputs, NULL)))
         return NULL;
-    }
+    bool good = FDL_LIKELY(!g->states) || graph_commit_state(g) == FDL_OK;
     if (FDL_UNLIKELY(g->watchers != NULL))
+        tell_end(g, good);
+    return good ? g->value[g->node[g->output].place] : NULL;
+}
+
+fdl_tensor *graph_forward(fdl_module *m, int n, fdl_tensor *const *inputs)
+{
+    const graph *g = m->self;
+    if (FDL_UNLIKELY(g->override != NULL))
+        return g->override(g->override_ctx, m, n, inputs);
+    return graph_forward_local(m, n, inputs);
+}
+
+fdl_status graph_run_needed(fdl_module *m, fdl_tensor *const *inputs)
+{
+    graph *g = m->real->self;
+    if (!run_nodes(g, inputs, g->needed))
+        return fdl_error_pending();
+    if (g->watchers)
         tell_end(g, true);
-    return g->value[g->node[g->output].place];
+    return FDL_OK;
 }

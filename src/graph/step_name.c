@@ -325,17 +325,21 @@ fdl_status flow_ref(fdl_flow_builder *b, int target, const char *name, int from)
     return add_ref(b, &b->g->node[target], name, name);
 }
 
+fdl_status flow_use(fdl_flow_builder *b, int node, const char *name)
+{
+    request r = {0};
+    FDL_TRY(read_request(b, name, &r));
+    return give(b, node, &r);
+}
+
 static fdl_status add_using(fdl_flow_builder *b, fdl_module *step)
 {
     const names *s = step->self;
     if (s->n && !b->targets)
         return flow_fail(b, FDL_E_ARG, "no step stands before it that \"%s\" could go to", s->at[0]);
     for (int t = 0; t < b->targets; t++)
-        for (int i = 0; i < s->n; i++) {
-            request r = {0};
-            FDL_TRY(read_request(b, s->at[i], &r));
-            FDL_TRY(give(b, b->target[t], &r));
-        }
+        for (int i = 0; i < s->n; i++)
+            FDL_TRY(flow_use(b, b->target[t], s->at[i]));
     return FDL_OK;
 }
 

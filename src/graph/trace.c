@@ -85,6 +85,28 @@ fdl_status graph_publish_one(graph *g, int node, const char *name, fdl_tensor *t
 
 /* ---- letting go ---------------------------------------------------------------------------------------- */
 
+fdl_status graph_set_trace(graph *g, int i, int n, fdl_tensor *const *values)
+{
+    trace_list *t = &g->trace[i];
+    fdl_tensor **at = calloc((size_t)n + 1, sizeof *at);
+    if (!at)
+        return fdl_fail(FDL_E_OOM, "no memory for %d traces", n);
+    for (int k = 0; k < n; k++)
+        if (!(at[k] = fdl_keep(values[k]))) {
+            while (k-- > 0)
+                fdl_free(at[k]);
+            free(at);
+            return fdl_error_pending();
+        }
+    for (int k = 0; k < t->n; k++)
+        fdl_free(t->at[k]);
+    free(t->at);
+    t->at = at;
+    t->n = n;
+    t->room = n + 1;
+    return FDL_OK;
+}
+
 fdl_status graph_detach_traces(graph *g)
 {
     FDL_SCOPE;

@@ -42,6 +42,7 @@ typedef struct module_slot {
 typedef struct module_rest {
     int slots;
     module_slot *slot; /* [slots] */
+    uint64_t mark;     /* what else a recorded run depends on, as a number */
     int values;
     fdl_tensor **value; /* [values] kept: what is only looked at; NULL: not computed */
 } module_rest;
@@ -54,6 +55,8 @@ typedef struct module_table {
     /* Why the module can be neither forwarded nor nested (steps of a flow); NULL: it can. */
     const char *(*refusal)(fdl_module *m);
     module_rest (*rest)(fdl_module *m);
+    /* Forgets what can't be put back by fdl_module_set_left: values of loops, whose number isn't fixed. */
+    void (*forget)(fdl_module *m);
 } module_table;
 
 struct fdl_module {

@@ -148,6 +148,8 @@ static fdl_status give_module(fdl_module *m, void *ctx)
         FDL_TRY(module_keep(&r.slot[i].value, g->left.at[g->i++]));
     for (int i = 0; i < r.values; i++)
         FDL_TRY(module_keep(&r.value[i], g->left.at[g->i++]));
+    if (m->table && m->table->forget)
+        m->table->forget(m);
     return FDL_OK;
 }
 

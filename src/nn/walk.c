@@ -99,6 +99,8 @@ static fdl_status mix_one(fdl_module *m, void *ctx)
     for (int i = 0; i < m->buffers.n; i++)
         h = mixed(h, fdl_fingerprint(m->buffers.at[i]->t));
     module_rest rest = module_rest_of(m);
+    if (rest.mark)
+        h = mixed(h, rest.mark);
     for (int i = 0; i < rest.slots; i++) {
         h = mixed(h, fdl_fingerprint(rest.slot[i].value));
         h = mixed(h, fdl_fingerprint(rest.slot[i].place));

@@ -371,7 +371,7 @@ fdl_status plan_launch(fdl_trainer *tr, trainer_plan *p)
     FDL_TRY(own_grads(p));
     FDL_TRY(fdl_cuda_graph_replay(p->graph));
     trainer_meter_replayed(tr);
-    return p->left.n ? fdl_module_set_left(tr->model, p->left) : FDL_OK;
+    return fdl_module_set_left(tr->model, p->left);
 }
 
 /* ---- checking ------------------------------------------------------------------------------------------ */

@@ -349,7 +349,7 @@ static fdl_tensor *replay(const fdl_runner *r, pass *p, fdl_list inputs)
     if (inputs_refill(p->input, inputs) != FDL_OK || fdl_cuda_graph_replay(p->graph) != FDL_OK)
         return NULL;
     p->replays++;
-    if (p->left.n && fdl_module_set_left(r->model, p->left) != FDL_OK)
+    if (fdl_module_set_left(r->model, p->left) != FDL_OK)
         return NULL;
     return r->o.borrow ? fdl_detach(p->output) : fdl_clone(p->output);
 }

@@ -259,6 +259,11 @@ static void labels_that_make_paths_ambiguous(void **state)
     fdl_module_free(g);
 }
 
+static fdl_tensor *first_of(fdl_list values)
+{
+    return values.at[0];
+}
+
 static void steps_are_no_modules(void **state)
 {
     (void)state;
@@ -282,6 +287,12 @@ static void steps_are_no_modules(void **state)
                  {fdl_flow_input("a"), "fdl_flow_input"},
                  {fdl_flow_label("a"), "fdl_flow_label"},
                  {fdl_flow_internal("a"), "fdl_flow_internal"},
+                 {fdl_flow_merge_fn(first_of), "fdl_flow_merge"},
+                 {fdl_flow_add_from("a"), "fdl_flow_add_from"},
+                 {fdl_flow_mul_from("a"), "fdl_flow_mul_from"},
+                 {fdl_flow_cat_from("a"), "fdl_flow_cat_from"},
+                 {fdl_flow_detach(), "fdl_flow_detach"},
+                 {fdl_flow_output("a"), "fdl_flow_output"},
                  {fdl_flow_verbose(), "fdl_flow_verbose"}};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         assert_string_equal(fdl_module_kind(steps[i].step), steps[i].kind);

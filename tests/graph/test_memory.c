@@ -50,6 +50,17 @@ static long calls_of_forward(fdl_module *g, fdl_tensor *x)
     return heap_calls - before;
 }
 
+/* Ten additions by hand. */
+static long calls_of_addition(fdl_tensor *x)
+{
+    long before = heap_calls;
+    for (int i = 0; i < 10; i++) {
+        FDL_SCOPE;
+        fdl_add(x, x);
+    }
+    return heap_calls - before;
+}
+
 static fdl_tensor *x_of_refs(void *self, fdl_tensor *x, const fdl_refs *r)
 {
     (void)self;
@@ -74,6 +85,12 @@ static void a_warm_forward_calls_no_malloc(void **state)
                  fdl_flow_using("b", "a"), fdl_flow_loop(fdl_module_new(&passes_ops), .n = 3),
                  fdl_flow_using("a"));
     assert_int_equal(calls_of_forward(g, x), 0);
+    fdl_module_free(g);
+    /* state, which its own value replaces: read, written, under a tag */
+    g = fdl_flow(id(), fdl_module_new(&passes_ops), fdl_flow_using("m"), fdl_flow_also(id(), .name = "arm"),
+                 fdl_flow_fork(id()), fdl_flow_tag("m"));
+    long plain = calls_of_addition(x);
+    assert_int_equal(calls_of_forward(g, x), plain);
     fdl_module_free(g);
     /* what adds: the graph's share is what is left after that of the same additions by hand */
     FDL_NO_GRAD;
