@@ -11,6 +11,8 @@
 #include <pthread.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* Made once and kept: the library's text plugin remembers the font of the last drawing, whose name lives in here. */
+static GVC_t *context;
 static char complaint[512]; /* what the library said in the call that holds the lock */
 
 static int note_complaint(char *text)
@@ -57,7 +59,8 @@ static char *with_style(const char *svg, size_t size)
 /* What the library has to say against the layout or the labels stands in complaint. */
 static char *lay_out(const char *dot, bool placed)
 {
-    GVC_t *context = gvContext();
+    if (!context)
+        context = gvContext();
     Agraph_t *g = context ? agmemread(dot) : NULL;
     char *svg = NULL, *text = NULL;
     unsigned size = 0;
@@ -69,8 +72,6 @@ static char *lay_out(const char *dot, bool placed)
     }
     if (g)
         agclose(g);
-    if (context)
-        gvFreeContext(context);
     return text;
 }
 
