@@ -1,4 +1,5 @@
 /* Forward: the plan from its first node to its last. Nothing here looks anything up or allocates. */
+#include "flodl/watch.h"
 #include "graph_private.h"
 
 /* One name of the value of place p less; the last one frees it. */
@@ -145,7 +146,14 @@ static fdl_tensor *run_watched(graph *g, const plan_node *n)
     for (graph_watcher *w = g->watchers; w; w = w->next)
         if (w->before)
             w->before(w, g, place);
+    bool noted = fdl_watch_running();
+    if (noted) {
+        char title[256];
+        fdl_watch_enter(node_title(&g->node[n->node], title, sizeof title));
+    }
     fdl_tensor *y = run_node(g, n);
+    if (noted)
+        fdl_watch_leave();
     for (graph_watcher *w = g->watchers; y && w; w = w->next) {
         fdl_tensor *z = w->after ? w->after(w, g, place, y) : y;
         if (z != y && !is_operand(n, y))
@@ -187,11 +195,12 @@ static inline bool run_nodes(graph *g, fdl_tensor *const *inputs, const bool *ne
         g->slot[g->input_slot[i]] = inputs[i];
     if (FDL_UNLIKELY(g->watchers != NULL))
         tell_begin(g);
+    bool told = g->watchers || fdl_watch_running();
     for (int p = 0; p < g->nodes; p++) {
         const plan_node *node = &g->plan[p];
         if (needed && !needed[p])
             continue;
-        fdl_tensor *y = FDL_UNLIKELY(g->watchers != NULL) ? run_watched(g, node) : run_node(g, node);
+        fdl_tensor *y = FDL_UNLIKELY(told) ? run_watched(g, node) : run_node(g, node);
         if (FDL_UNLIKELY((!y && !is_empty_state(node)) || !hand_on(g, p, y)))
             return failed(g, node);
     }

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <new>
 #include <string>
+#include <thread>
 #include <unordered_set>
 
 using namespace flodl;
@@ -19,7 +20,7 @@ namespace
 struct noted {
     const char *name;
     uint64_t hash;
-    const char *obstacle;
+    const char *obstacle, *part;
 };
 
 } // namespace
@@ -28,6 +29,9 @@ struct fdl_watch {
     std::mutex lock; /* backward runs on threads of its own */
     std::vector<noted> ops;
     std::unordered_set<std::string> names; /* libtorch's own may be gone when the operation is */
+    std::thread::id owner = std::this_thread::get_id();
+    std::string part;          /* where the owner is */
+    std::vector<size_t> outer; /* lengths of part around those that were entered */
     at::CallbackHandle callback = 0;
     bool running = false, broken = false;
 };
@@ -161,7 +165,9 @@ std::unique_ptr<at::ObserverContext> note(const at::RecordFunction &fn)
             h.add(v);
         const char *why = obstacle(name, fn.inputs());
         std::lock_guard<std::mutex> hold(w->lock);
-        w->ops.push_back({w->names.emplace(name).first->c_str(), h.value(), why});
+        bool named = !w->part.empty() && w->owner == std::this_thread::get_id();
+        const char *part = named ? w->names.insert(w->part).first->c_str() : nullptr;
+        w->ops.push_back({w->names.emplace(name).first->c_str(), h.value(), why, part});
     } catch (...) { /* memory: the watch can say nothing any more */
         w->broken = true;
     }
@@ -169,6 +175,39 @@ std::unique_ptr<at::ObserverContext> note(const at::RecordFunction &fn)
 }
 
 } // namespace
+
+bool fdl_watch_running(void)
+{
+    const fdl_watch *w = current.load(std::memory_order_acquire);
+    return w && w->owner == std::this_thread::get_id();
+}
+
+void fdl_watch_enter(const char *part)
+{
+    if (!part || !fdl_watch_running())
+        return;
+    fdl_watch *w = current.load(std::memory_order_acquire);
+    try {
+        std::lock_guard<std::mutex> hold(w->lock);
+        w->outer.push_back(w->part.size());
+        w->part += w->part.empty() ? "" : ": ";
+        w->part += part;
+    } catch (...) { /* memory: what was entered is never left */
+        w->broken = true;
+    }
+}
+
+void fdl_watch_leave(void)
+{
+    if (!fdl_watch_running())
+        return;
+    fdl_watch *w = current.load(std::memory_order_acquire);
+    std::lock_guard<std::mutex> hold(w->lock);
+    if (!w->outer.empty()) {
+        w->part.resize(w->outer.back());
+        w->outer.pop_back();
+    }
+}
 
 fdl_watch *fdl_watch_start(void)
 {
@@ -224,6 +263,11 @@ int64_t fdl_watch_count(const fdl_watch *w)
 const char *fdl_watch_name(const fdl_watch *w, int64_t i)
 {
     return w && i >= 0 && i < (int64_t)w->ops.size() ? w->ops[(size_t)i].name : nullptr;
+}
+
+const char *fdl_watch_part(const fdl_watch *w, int64_t i)
+{
+    return w && i >= 0 && i < (int64_t)w->ops.size() ? w->ops[(size_t)i].part : nullptr;
 }
 
 int64_t fdl_watch_difference(const fdl_watch *a, const fdl_watch *b)

@@ -176,18 +176,28 @@ fdl_status plan_watched_step(fdl_trainer *tr, fdl_list batch, trainer_part part,
     return status;
 }
 
+/* "switch_2 (#route): operation 7, aten::mul", or without the node where none ran it. */
+static const char *operation(const fdl_watch *w, int64_t at, char *text, size_t size)
+{
+    const char *part = fdl_watch_part(w, at), *name = fdl_watch_name(w, at);
+    snprintf(text, size, "%s%soperation %lld, %s", part ? part : "", part ? ": " : "", (long long)at,
+             name ? name : "the end");
+    return text;
+}
+
 bool watch_steady(const fdl_watch *a, const fdl_watch *b, char *text, size_t size)
 {
     int64_t at = fdl_watch_difference(a, b);
     if (at < 0)
         return true;
     const char *was = fdl_watch_name(a, at), *is = fdl_watch_name(b, at);
+    char one[400];
     if (was && is && strcmp(was, is) == 0)
-        snprintf(text, size, "operation %lld, %s, had other arguments in one step than in the next",
-                 (long long)at, is);
+        snprintf(text, size, "%s, had other arguments in one step than in the next",
+                 operation(b, at, one, sizeof one));
     else
-        snprintf(text, size, "operation %lld was %s in one step and %s in the next", (long long)at,
-                 was ? was : "the end", is ? is : "the end");
+        snprintf(text, size, "%s in one step, was %s in the next", operation(a, at, one, sizeof one),
+                 is ? is : "the end");
     return false;
 }
 
@@ -195,8 +205,9 @@ bool watch_obstacle(const fdl_watch *w, char *text, size_t size)
 {
     const char *does;
     int64_t at = fdl_watch_obstacle(w, &does);
+    char one[400];
     if (at >= 0)
-        snprintf(text, size, "operation %lld, %s, %s", (long long)at, fdl_watch_name(w, at), does);
+        snprintf(text, size, "%s, %s", operation(w, at, one, sizeof one), does);
     return at >= 0;
 }
 
@@ -212,7 +223,7 @@ static fdl_status watch(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
     p->watch = w;
     p->watched++;
     /* A first step makes what the optimizer remembers; it may differ from the others. */
-    char why[256];
+    char why[512];
     if (watch_obstacle(w, why, sizeof why))
         status = plan_give_up(tr, p, "%s", why);
     else if (p->watched > 2 && !watch_steady(before, w, why, sizeof why))
@@ -542,7 +553,7 @@ static fdl_status check_again(fdl_trainer *tr, trainer_plan *p, fdl_list batch)
 {
     fdl_watch *w = NULL;
     fdl_status status = plan_watched_step(tr, batch, p->part, &w);
-    char why[256];
+    char why[512];
     if (status == FDL_OK && w && !p->watch) {
         p->watch = w;
         return FDL_OK;

@@ -248,7 +248,7 @@ static fdl_tensor *watched(const fdl_runner *r, pass *p, fdl_list inputs)
     fdl_tensor *y = forward(r, here);
     if (w && fdl_watch_stop(w) != FDL_OK)
         y = NULL;
-    char why[256];
+    char why[512];
     if (!y || !w) {
         fdl_watch_free(w);
         FDL_RETURN(y);

@@ -143,12 +143,55 @@ static void what_a_graph_cannot_hold(void **state)
     fdl_watch_free(w);
 }
 
+static void operations_have_the_part_that_ran_them(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_tensor *x = fdl_ones(FDL_SHAPE(3), .requires_grad = true);
+    assert_false(fdl_watch_running());
+    fdl_watch_enter("nobody looks");
+    fdl_watch *w = fdl_watch_start();
+    assert_true(fdl_watch_running());
+    int64_t ends[5] = {0}; /* of the operations of each place */
+    fdl_tensor *y = fdl_mul(x, 2);
+    ends[1] = fdl_watch_count(w);
+    fdl_watch_enter("outer");
+    y = fdl_mul(y, 2);
+    ends[2] = fdl_watch_count(w);
+    fdl_watch_enter("inner");
+    y = fdl_mul(y, 2);
+    ends[3] = fdl_watch_count(w);
+    fdl_watch_leave();
+    y = fdl_mul(y, 2);
+    ends[4] = fdl_watch_count(w);
+    fdl_watch_leave();
+    fdl_watch_leave(); /* once too often */
+    int64_t forward = fdl_watch_count(w);
+    check_ok(fdl_backward(fdl_sum(y)));
+    check_ok(fdl_watch_stop(w));
+    assert_false(fdl_watch_running());
+    static const char *const parts[] = {NULL, "outer", "outer: inner", "outer"};
+    for (int k = 0; k < 4; k++) {
+        assert_true(ends[k + 1] > ends[k]);
+        for (int64_t i = ends[k]; i < ends[k + 1]; i++)
+            if (parts[k])
+                assert_string_equal(fdl_watch_part(w, i), parts[k]);
+            else
+                assert_null(fdl_watch_part(w, i));
+    }
+    for (int64_t i = forward; i < fdl_watch_count(w) + 1; i++)
+        assert_null(fdl_watch_part(w, i));
+    fdl_watch_free(w);
+    assert_null(fdl_watch_part(NULL, 0));
+}
+
 int main(void)
 {
     on_test_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_are_compared),
         cmocka_unit_test(one_thread_and_one_watch),
+        cmocka_unit_test(operations_have_the_part_that_ran_them),
         cmocka_unit_test(what_a_graph_cannot_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
