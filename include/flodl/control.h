@@ -31,21 +31,30 @@ typedef struct fdl_flow_loop_opts {
     int64_t n;              /* a counted loop: runs of the body, 1 or more */
     fdl_module *while_cond; /* asked before each run, so that there are 0 to .max */
     fdl_module *until_cond; /* asked after each run but the last possible one: 1 to .max runs */
-    int64_t max;            /* required with a condition, 1 or more */
-    fdl_halt_vote vote;     /* of a condition with several elements */
-    const char *trace_cond; /* publishes what the condition gives, with its history, under this name */
-    bool recompute;         /* computes each run once more in backward, as fdl_flow_recompute */
-    bool no_rng_state;      /* with .recompute, as there */
-    bool keep_state;        /* don't reset the per-sequence state of body and condition at each forward */
+    fdl_module *act;    /* gives each row's logit of halting, which weighs the states (below): .max runs */
+    int64_t max;        /* required with a condition, 1 or more */
+    fdl_halt_vote vote; /* of a condition with several elements */
+    const char *trace_cond;   /* publishes what the condition gives, with its history, under this name */
+    double epsilon;           /* with .act: a row halts at 1 - epsilon; default 0.01 */
+    const char *trace_ponder; /* with .act: publishes what each row's halting costs, [B] */
+    bool recompute;           /* computes each run once more in backward, as fdl_flow_recompute */
+    bool no_rng_state;        /* with .recompute, as there */
+    bool keep_state;          /* don't reset the per-sequence state of body and condition at each forward */
 } fdl_flow_loop_opts;
 /* body(body(...(x))) with the same parameters, whose gradients add up over the iterations: `fdl_flow_loop(body, .n = 3)`, or
  * with a condition, a module that gets the state alone and gives one element or more, [..]: above 0 means halt, NaN doesn't.
- * Exactly one of .n, .while_cond and .until_cond. What fdl_flow_using wires goes to the body, the same at each iteration.
+ * Exactly one of .n, .while_cond, .until_cond and .act. What fdl_flow_using wires goes to the body, the same at each iteration.
  *
  * A condition doesn't enter the data: it runs with grad mode off and gets no gradient, except through .trace_cond. Each time
  * that it is asked one number is read from the device, which waits for it and keeps a training step from being captured;
  * counted loops don't. Before the first iteration, and when there is none, the loop's traces are cleared and the body's and
  * the condition's reset is called for every module of their trees.
+ *
+ * .act is adaptive computation time (Graves 2016). The state is [B, *]; after each run p = sigmoid(act(state)), one a row,
+ * is the share of that state in the row's result, until their sum reaches 1 - .epsilon, or at the last run, where what is
+ * left to 1 is its share; from then on the row's state stays as it is. -> sum_i p_i state_i [B, *]. A row's ponder cost is
+ * its number of runs plus that last share, for a loss (.trace_ponder); .trace_cond publishes the shares p_i [B] of each run.
+ * Gradients reach act. There are always .max runs and nothing is read from the device, so steps can be captured.
  *
  * A body whose ops have step publishes with fdl_emit, one with trace has what that gives published; neither goes together
  * with .recompute. Errors: FDL_E_ARG for a wrong combination of options; in forward "loop iteration 2: " or "loop condition at

@@ -5,17 +5,7 @@
 #include "flodl/index.h"
 #include "flodl/reduce.h"
 #include "flodl/shape.h"
-#include "graph_private.h"
-
-typedef struct loop {
-    fdl_flow_loop_opts o; /* its name is the description's; its modules are the step's children */
-    bool asks_before, asks_after;
-    int64_t most; /* runs */
-    int64_t iterations;
-    reset_list resets;
-} loop;
-
-enum { BODY, CONDITION };
+#include "loop.h"
 
 /* ---- the condition ------------------------------------------------------------------------------------- */
 
@@ -104,9 +94,7 @@ static fdl_tensor *run_body(graph *g, const plan_node *p, int64_t i)
     return graph_publish(g, p->node, NULL, i, side) == FDL_OK ? y : NULL;
 }
 
-/* Iterations feed each other, each in a scope of its own, so that without autograd their number doesn't matter for the peak
- * of memory. */
-static fdl_tensor *iterate(graph *g, const plan_node *p, loop *s, int64_t i, fdl_tensor *state)
+fdl_tensor *loop_run_body(graph *g, const plan_node *p, loop *s, int64_t i, fdl_tensor *state)
 {
     p->in[0] = state;
     fdl_scope *scope = fdl_scope_open();
@@ -117,9 +105,17 @@ static fdl_tensor *iterate(graph *g, const plan_node *p, loop *s, int64_t i, fdl
     fdl_scope_close(scope);
     if (FDL_UNLIKELY(!next) && g->prefix)
         fdl_error_prefix("loop iteration %lld: ", (long long)i);
+    s->iterations += next != NULL;
+    return next;
+}
+
+/* Iterations feed each other, each in a scope of its own, so that without autograd their number doesn't matter for the peak
+ * of memory. */
+static fdl_tensor *iterate(graph *g, const plan_node *p, loop *s, int64_t i, fdl_tensor *state)
+{
+    fdl_tensor *next = loop_run_body(g, p, s, i, state);
     if (next != state)
         fdl_drop(state);
-    s->iterations += next != NULL;
     return next;
 }
 
@@ -132,7 +128,9 @@ static fdl_tensor *run_loop(graph *g, const plan_node *p)
     graph_clear_traces(g, p->node);
     if (!s->o.keep_state)
         FDL_TRY_NULL(reset_trees(&s->resets, p->module->children.n, trees));
-    for (int64_t i = 0; state && i < s->most; i++) {
+    if (s->weighs)
+        state = run_weighed(g, p, s, x);
+    for (int64_t i = 0; !s->weighs && state && i < s->most; i++) {
         int halt = s->asks_before ? halts(g, p, s, i, state) : 0;
         if (halt == 0)
             state = iterate(g, p, s, i, state);
@@ -198,11 +196,12 @@ int64_t fdl_graph_loop_iterations(fdl_module *m, const char *tag)
 static fdl_status check_options(fdl_flow_builder *b, const loop *s)
 {
     const fdl_flow_loop_opts *o = &s->o;
-    bool asks = s->asks_before || s->asks_after;
-    if (s->asks_before && s->asks_after)
+    bool asks = s->asks_before || s->asks_after || s->weighs;
+    if (s->asks_before + s->asks_after + s->weighs > 1)
         return flow_fail(b, FDL_E_ARG,
-                         "has both .while_cond and .until_cond; it takes exactly one of .n, "
-                         ".while_cond and .until_cond");
+                         "has both %s and %s; it takes exactly one of .n, .while_cond, .until_cond and .act",
+                         s->asks_before ? ".while_cond" : ".until_cond",
+                         s->asks_before && s->asks_after ? ".until_cond" : ".act");
     if (asks && o->n)
         return flow_fail(b, FDL_E_ARG, "has both .n = %lld and a condition, whose limit is .max",
                          (long long)o->n);
@@ -210,6 +209,13 @@ static fdl_status check_options(fdl_flow_builder *b, const loop *s)
         return flow_fail(b, FDL_E_ARG,
                          "needs .n, the number of runs, of 1 or more (got %lld), or a condition",
                          (long long)o->n);
+    if (!s->weighs && (o->trace_ponder || o->epsilon > 0))
+        return flow_fail(b, FDL_E_ARG, "has %s, which belongs to .act",
+                         o->trace_ponder ? ".trace_ponder" : ".epsilon");
+    if (s->weighs && o->vote)
+        return flow_fail(b, FDL_E_ARG, "has .act and .vote, but with .act each row halts by itself");
+    if (!(fdl_opt_double(o->epsilon, 0.01) >= 0 && o->epsilon < 1))
+        return flow_fail(b, FDL_E_ARG, ".epsilon is %g, must be 0 or more and below 1", o->epsilon);
     if (!asks && (o->max || o->vote || o->trace_cond))
         return flow_fail(b, FDL_E_ARG, "has .n and %s, which belongs to a condition",
                          o->max    ? ".max"
@@ -220,7 +226,8 @@ static fdl_status check_options(fdl_flow_builder *b, const loop *s)
                          (long long)o->max);
     if (o->vote < FDL_HALT_ALL || o->vote > FDL_HALT_FIRST)
         return flow_fail(b, FDL_E_ARG, "%d is no .vote; FDL_HALT_ALL, ANY, MEAN and FIRST are", (int)o->vote);
-    return flow_publishes(b, ".trace_cond", s->o.trace_cond);
+    FDL_TRY(flow_publishes(b, ".trace_ponder", o->trace_ponder));
+    return flow_publishes(b, ".trace_cond", o->trace_cond);
 }
 
 static fdl_status check_body(fdl_flow_builder *b, const loop *s, fdl_module *body)
@@ -257,7 +264,7 @@ static const step_type loop_type = {.ops = {.kind = "fdl_flow_loop", .size = siz
 
 typedef struct loop_args {
     fdl_module *body, *cond;
-    bool until;
+    bool until, act;
     fdl_flow_loop_opts o;
 } loop_args;
 
@@ -265,7 +272,7 @@ static fdl_module *make_flow_loop(const void *args)
 {
     const loop_args *a = args;
     fdl_flow_loop_opts o = a->o;
-    *(a->until ? &o.until_cond : &o.while_cond) = a->cond;
+    *(a->act ? &o.act : a->until ? &o.until_cond : &o.while_cond) = a->cond;
     return fdl_flow_loop_opt(a->body, &o);
 }
 
@@ -275,6 +282,8 @@ KIND(flow_loop, .name = "flow_loop",
      ARGS(loop_args, FDL_ARG(loop_args, body, MODULE),
           {.name = "cond", .type = FDL_FIELD_MODULE, .offset = offsetof(loop_args, cond)},
           {.name = "until", .type = FDL_FIELD_BOOL, .offset = offsetof(loop_args, until)},
+          {.name = "act", .type = FDL_FIELD_BOOL, .offset = offsetof(loop_args, act)},
+          FDL_OPT(loop_args, epsilon, OPT_DOUBLE), FDL_OPT(loop_args, trace_ponder, TEXT),
           FDL_OPT(loop_args, n, INT64), FDL_OPT(loop_args, max, INT64),
           {.name = "vote", .type = FDL_FIELD_ENUM, .offset = offsetof(loop_args, o.vote), .names = votes},
           FDL_OPT(loop_args, recompute, BOOL), FDL_OPT(loop_args, no_rng_state, BOOL),
@@ -284,20 +293,23 @@ fdl_module *fdl_flow_loop_opt(fdl_module *body, const fdl_flow_loop_opts *opts)
 {
     const fdl_flow_loop_opts o = opts ? *opts : (fdl_flow_loop_opts){0};
     /* A condition whose constructor failed looks like one that was left out, but for the error. */
-    bool lost = o.opts_ == 1 && !o.while_cond && !o.until_cond && fdl_error_pending() != FDL_OK;
+    bool lost = o.opts_ == 1 && !o.while_cond && !o.until_cond && !o.act && fdl_error_pending() != FDL_OK;
     fdl_module *step = step_new(&loop_type);
     step_child(step, "body", body);
     if (o.while_cond || lost)
         step_child(step, "cond", o.while_cond);
     if (o.until_cond)
         step_child(step, o.while_cond ? "until" : "cond", o.until_cond);
-    step = DESCRIBED(step, flow_loop, (loop_args){.until = o.until_cond, .o = o});
+    if (o.act)
+        step_child(step, o.while_cond || o.until_cond ? "act" : "cond", o.act);
+    step = DESCRIBED(step, flow_loop, (loop_args){.until = o.until_cond, .act = o.act, .o = o});
     loop *s = step ? step->self : NULL;
     if (s) {
         s->o = ((const loop_args *)step->args)->o;
         s->asks_before = o.while_cond;
         s->asks_after = o.until_cond;
-        s->most = o.while_cond || o.until_cond ? o.max : o.n;
+        s->weighs = o.act;
+        s->most = o.while_cond || o.until_cond || o.act ? o.max : o.n;
     }
     return step;
 }

@@ -199,6 +199,8 @@ static void options_that_contradict_each_other(void **state)
     check_error(FDL_E_ARG, "linear");
     assert_null(fdl_flow(fdl_flow_loop(dbl(), .until_cond = fdl_nn_linear(0, 1), .max = 3)));
     check_error(FDL_E_ARG, "linear");
+    assert_null(fdl_flow(fdl_flow_loop(dbl(), .act = fdl_nn_linear(0, 1), .max = 3)));
+    check_error(FDL_E_ARG, "linear");
 #undef halt
 }
 
@@ -326,6 +328,106 @@ static void a_traced_condition_gets_one(void **state)
     fdl_module_free(g);
 }
 
+/* x + 0.25. */
+static fdl_tensor *a_little_more(fdl_tensor *x)
+{
+    return fdl_add(x, 0.25);
+}
+
+/* Adaptive computation time one row at a time. */
+static double weighed(double x, int most, double epsilon, double *ponder)
+{
+    double shared = 0, result = 0;
+    for (int i = 1;; i++) {
+        x += 0.25;
+        double h = 1 / (1 + exp(-x));
+        if (shared + h >= 1 - epsilon || i == most) {
+            *ponder = i + 1 - shared;
+            return result + (1 - shared) * x;
+        }
+        shared += h;
+        result += h * x;
+    }
+}
+
+static void each_row_halts_by_itself(void **state)
+{
+    (void)state;
+    const struct {
+        int most;
+        double epsilon; /* the option; 0: its default */
+    } cases[] = {{1, 0}, {2, 0}, {6, 0}, {40, 0}, {6, 0.3}, {6, FDL_ZERO}};
+    const float x[] = {-3, -1, 0, 2, 7};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        FDL_SCOPE;
+        int most = cases[c].most;
+        fdl_module *g = fdl_flow(fdl_flow_loop(fdl_nn_fn(a_little_more), .act = id(), .max = most,
+                                               .epsilon = cases[c].epsilon, .trace_cond = "share",
+                                               .trace_ponder = "ponder"),
+                                 fdl_flow_tag("l"));
+        fdl_tensor *y = fdl_forward(g, fdl_from_f32(x, FDL_SHAPE(5, 1)));
+        check_some(y);
+        float got[5], cost[5];
+        check_ok(fdl_to_f32(y, got, 5));
+        check_ok(fdl_to_f32(fdl_graph_last_trace(g, "ponder"), cost, 5));
+        for (int r = 0; r < 5; r++) {
+            double ponder, epsilon = cases[c].epsilon > 0.1 ? 0.3 : cases[c].epsilon > 0 ? 0 : 0.01;
+            double want = weighed(x[r], most, epsilon, &ponder);
+            check_number(got[r], want, 1e-4);
+            check_number(cost[r], ponder, 1e-4);
+        }
+        int n;
+        fdl_tensor *const *shares = fdl_graph_traces(g, "share", &n);
+        assert_int_equal(n, most);
+        fdl_tensor *sum = shares[0];
+        for (int i = 1; i < n; i++)
+            sum = fdl_add(sum, shares[i]);
+        assert_true(fdl_allclose(sum, fdl_ones(FDL_SHAPE(5)), .atol = 1e-5));
+        assert_int_equal(fdl_graph_loop_iterations(g, "l"), most);
+        fdl_module_free(g);
+    }
+}
+
+static fdl_tensor *with_ponder(fdl_list in, void *ctx)
+{
+    fdl_tensor *y = fdl_forward(ctx, fdl_list_at(in, 0));
+    return y ? fdl_add(fdl_sum(fdl_square(y)), fdl_mul(fdl_sum(fdl_graph_last_trace(ctx, "ponder")), 0.3))
+             : NULL;
+}
+
+static void halting_by_row_is_learned(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_manual_seed(4);
+    fdl_module *g =
+        fdl_flow(fdl_flow_loop(fdl_flow(fdl_nn_linear(3, 3), fdl_nn_tanh()), .act = fdl_nn_learned_halt(3),
+                               .max = 4, .trace_ponder = "ponder"));
+    check_ok(fdl_module_to(g, fdl_default_device(), .dtype = FDL_FLOAT64));
+    fdl_tensor *leaves[8] = {fdl_randn(FDL_SHAPE(5, 3), .dtype = FDL_FLOAT64, .requires_grad = true)};
+    fdl_list in = {1, leaves};
+    fdl_params *ps = fdl_parameters(g);
+    assert_string_equal(fdl_params_name(ps, 2), "loop_2/cond.proj.weight");
+    for (int i = 0; i < fdl_params_count(ps); i++)
+        leaves[in.n++] = fdl_param_tensor(fdl_params_at(ps, i));
+    check_ok(fdl_gradcheck(with_ponder, in, g));
+    fdl_module_free(g);
+#define halt() fdl_nn_threshold_halt(1)
+    refused(fdl_flow(fdl_flow_loop(dbl(), .act = halt())), ".max");
+    refused(fdl_flow(fdl_flow_loop(dbl(), .act = halt(), .until_cond = halt(), .max = 2)), ".until_cond",
+            ".act");
+    refused(fdl_flow(fdl_flow_loop(dbl(), .act = halt(), .vote = FDL_HALT_ANY, .max = 2)), ".act", ".vote");
+    refused(fdl_flow(fdl_flow_loop(dbl(), .act = halt(), .epsilon = 1, .max = 2)), ".epsilon is 1");
+    refused(fdl_flow(fdl_flow_loop(dbl(), .n = 2, .trace_ponder = "p")), ".trace_ponder", ".act");
+    refused(fdl_flow(fdl_flow_loop(dbl(), .until_cond = halt(), .epsilon = 0.1, .max = 2)), ".epsilon",
+            ".act");
+#undef halt
+    g = fdl_flow(fdl_flow_loop(dbl(), .act = fdl_nn_threshold_halt(1), .max = 2));
+    assert_null(fdl_forward(g, fdl_ones(FDL_SHAPE(3, 2))));
+    check_error(FDL_E_SHAPE, "loop_2: loop condition at iteration 0: ", "each row");
+    fdl_module_free(g);
+}
+
 static void loops_nest(void **state)
 {
     (void)state;
@@ -402,6 +504,8 @@ int main(void)
         cmocka_unit_test(everything_is_reset_before_the_first_iteration),
         cmocka_unit_test(a_condition_gets_no_gradient),
         cmocka_unit_test(a_traced_condition_gets_one),
+        cmocka_unit_test(each_row_halts_by_itself),
+        cmocka_unit_test(halting_by_row_is_learned),
         cmocka_unit_test(loops_nest),
         cmocka_unit_test(errors_say_which_iteration),
         cmocka_unit_test(a_loop_needs_the_memory_of_one_iteration),

@@ -55,6 +55,12 @@ static fdl_module *fixed(void)
                     fdl_nn_linear(16, 4));
 }
 
+static fdl_module *weighed(void)
+{
+    return fdl_flow(fdl_flow_loop(ff(), .act = fdl_nn_learned_halt(16), .max = 3, .trace_ponder = "ponder"),
+                    fdl_nn_linear(16, 4));
+}
+
 static fdl_module *until(void)
 {
     return fdl_flow(fdl_flow(ff(), fdl_flow_loop(ff(), .until_cond = fdl_nn_threshold_halt(0.9), .max = 3),
@@ -94,6 +100,7 @@ static const kind kinds[] = {{counted, NULL},
                              {scanned, NULL},
                              {recomputed, NULL},
                              {fixed, NULL},
+                             {weighed, NULL},
                              {until, "graph_1: loop_2 (#halting): operation "},
                              {chosen, "switch_2 (#route): operation "},
                              {by_row, "switch_2 (#rows): operation "},
