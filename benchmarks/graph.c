@@ -200,7 +200,7 @@ static fdl_module *gated_routing(int64_t width)
     fdl_module *router = keep(fdl_nn_softmax_router(width, EXPERTS)), *experts[EXPERTS];
     for (int i = 0; i < EXPERTS; i++)
         experts[i] = linear_of(width);
-    fdl_flow_add(b, fdl_flow_gate_of(router, EXPERTS, experts));
+    fdl_flow_add(b, fdl_flow_gate_opt(router, EXPERTS, experts, NULL));
     fdl_flow_add(b, linear_of(width));
     return fdl_flow_build(b);
 }
