@@ -49,6 +49,8 @@ typedef struct fdl_flow_also_opts {
     int opts_;
     fdl_module *skip; /* s(x) + m(x) */
     const char *name; /* a tag for m's own output; fdl_flow_tag names the sum */
+    double drop; /* in training each row of m's output is left out with this probability, in [0, 1], as by
+                         * fdl_nn_stochastic_depth */
 } fdl_flow_also_opts;
 /* A residual: x + m(x). `fdl_flow_also(m, .skip = s, .name = "attn")`. */
 FDL_API fdl_module *fdl_flow_also_opt(fdl_module *m, const fdl_flow_also_opts *opts);

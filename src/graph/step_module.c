@@ -1,5 +1,6 @@
 /* Nodes that run a module, and the steps that add one beside the stream: also and fork. */
 #include "../nn/describe.h"
+#include "flodl/nn.h"
 #include "graph_private.h"
 
 fdl_refs graph_refs(const plan_node *p)
@@ -48,7 +49,7 @@ const node_type module_node = {.run = run_module};
 /* ---- also ---------------------------------------------------------------------------------------------- */
 
 typedef struct also {
-    fdl_module *m, *skip;
+    fdl_module *m, *skip, *drop;
     char *name;
 } also;
 
@@ -66,11 +67,12 @@ static fdl_status add_also(fdl_flow_builder *b, fdl_module *step)
     flow_begin_step(b);
     int skip = s->skip ? flow_module(b, s->skip, x) : x;
     int m = skip < 0 ? -1 : flow_module(b, s->m, x);
-    int sum = m < 0 ? -1 : flow_node(b, &sum_node, "add", 2);
+    int branch = m >= 0 && s->drop ? flow_module(b, s->drop, m) : m;
+    int sum = branch < 0 ? -1 : flow_node(b, &sum_node, "add", 2);
     if (sum < 0)
         return FDL_E_OOM;
     FDL_TRY(flow_edge(b, skip, sum, 0));
-    FDL_TRY(flow_edge(b, m, sum, 1));
+    FDL_TRY(flow_edge(b, branch, sum, 1));
     flow_end_step(b, sum, sum);
     FDL_TRY(flow_target(b, m));
     return s->name ? flow_tag(b, s->name, m) : FDL_OK;
@@ -93,7 +95,7 @@ static fdl_module *make_flow_also(const void *args)
 
 KIND(flow_also, .name = "flow_also",
      ARGS(also_args, CHILD_ARG(also_args, module, "m"), FDL_OPT(also_args, skip, MODULE),
-          FDL_OPT(also_args, name, TEXT)));
+          FDL_OPT(also_args, name, TEXT), FDL_OPT(also_args, drop, DOUBLE)));
 
 fdl_module *fdl_flow_also_opt(fdl_module *m, const fdl_flow_also_opts *opts)
 {
@@ -106,6 +108,8 @@ fdl_module *fdl_flow_also_opt(fdl_module *m, const fdl_flow_also_opts *opts)
     s->m = step_child(step, "m", m);
     if (opts->skip || lost_skip)
         s->skip = step_child(step, "skip", opts->skip);
+    if (opts->drop != 0)
+        s->drop = step_child(step, "drop", fdl_nn_stochastic_depth(opts->drop));
     if (step && opts->name && !(s->name = strdup(opts->name))) {
         module_release(step);
         return fdl_fail_null(FDL_E_OOM, "fdl_flow_also: no memory for the name");

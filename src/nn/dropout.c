@@ -1,9 +1,10 @@
-/* Dropout of elements and of whole channels. */
+/* Dropout of elements, of whole channels, of whole rows. */
 #include "flodl/nn.h"
 
 #include "arguments.h"
 #include "describe.h"
 #include "onnx.h"
+#include "flodl/arithmetic.h"
 #include "flodl/dropout.h"
 
 typedef struct dropout {
@@ -132,4 +133,32 @@ fdl_module *fdl_nn_dropout3d(double p)
     static const fdl_module_ops ops = {
         .kind = "dropout3d", .size = sizeof(dropout), .forward = channels_forward};
     return new_dropout(&ops, &kind_dropout3d, p, 3);
+}
+
+/* ---- rows --------------------------------------------------------------------------------------- */
+
+static fdl_tensor *rows_forward(void *self, fdl_tensor *x)
+{
+    dropout *m = self;
+    if (!fdl_is_training(fdl_module_of(m)))
+        return x;
+    fdl_shape s = fdl_shape_of(x);
+    if (s.ndim < 1) {
+        char text[256];
+        return fdl_fail_null(FDL_E_SHAPE, "stochastic_depth drops rows of dim 0, got %s",
+                             fdl_describe(x, text, sizeof text));
+    }
+    for (int i = 1; i < s.ndim; i++)
+        s.d[i] = 1;
+    fdl_tensor *one = fdl_ones(s, .dtype = fdl_dtype_of(x), .device = fdl_device_of(x));
+    return fdl_mul(x, fdl_dropout(one, m->p, .training = true)); /* 0, or 1 / (1 - p), for each row */
+}
+
+DROPOUT_KIND(stochastic_depth);
+
+fdl_module *fdl_nn_stochastic_depth(double p)
+{
+    static const fdl_module_ops ops = {
+        .kind = "stochastic_depth", .size = sizeof(dropout), .forward = rows_forward};
+    return new_dropout(&ops, &kind_stochastic_depth, p, 0);
 }

@@ -264,6 +264,13 @@ static fdl_tensor *first_of(fdl_list values)
     return values.at[0];
 }
 
+static fdl_module *one_more(int i, void *ctx)
+{
+    (void)i;
+    (void)ctx;
+    return m();
+}
+
 static void steps_are_no_modules(void **state)
 {
     (void)state;
@@ -281,6 +288,11 @@ static void steps_are_no_modules(void **state)
                  {fdl_flow_merge(FDL_MERGE_ADD), "fdl_flow_merge"},
                  {fdl_flow_gate(m(), FDL_MODULES(m(), m())), "fdl_flow_gate"},
                  {fdl_flow_loop(m(), .n = 1), "fdl_flow_loop"},
+                 {fdl_flow_map(m()), "fdl_flow_map"},
+                 {fdl_flow_switch(m(), FDL_MODULES(m(), m())), "fdl_flow_switch"},
+                 {fdl_flow_scan(m()), "fdl_flow_scan"},
+                 {fdl_flow_recompute(m()), "fdl_flow_recompute"},
+                 {fdl_flow_repeat(0, one_more, NULL), "fdl_flow_repeat"},
                  {fdl_flow_tag("a"), "fdl_flow_tag"},
                  {fdl_flow_tag_group("a"), "fdl_flow_tag_group"},
                  {fdl_flow_using("a"), "fdl_flow_using"},

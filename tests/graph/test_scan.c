@@ -261,6 +261,32 @@ static void a_chain_of_one_making(void **state)
     check_error(FDL_E_NULL, "fdl_flow_repeat", "make");
 }
 
+/* ---- rows of a branch that are left out --------------------------------------------------------------- */
+
+static void branches_drop_rows_in_training(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *g = fdl_flow(id(), fdl_flow_also(dbl(), .drop = 0.25, .name = "branch"));
+    assert_string_equal(node_ids(g), "identity_1 dbl_2 stochastic_depth_3 add_4");
+    fdl_manual_seed(1);
+    fdl_tensor *x = fdl_ones(FDL_SHAPE(4000, 3)), *y = fdl_forward(g, x);
+    fdl_tensor *first = fdl_narrow(y, 1, 0, 1);
+    assert_true(fdl_same(y, fdl_contiguous(fdl_expand(first, FDL_SHAPE(4000, 3))))); /* whole rows */
+    double kept = fdl_item(fdl_mean(fdl_to_dtype(fdl_gt(first, 1), FDL_FLOAT32)));
+    check_number(kept, 0.75, 0.03);
+    check_number(fdl_item(fdl_max(y)), 1 + 2 / 0.75, 1e-5);
+    check_number(fdl_item(fdl_min(y)), 1, 0);
+    check_ok(fdl_eval(g));
+    check_values(fdl_forward(g, row(1, 2)), 3, 6);
+    fdl_module_free(g);
+    refused(fdl_flow(fdl_flow_also(dbl(), .drop = 1.5)), "stochastic_depth", "1.5");
+    g = fdl_flow(fdl_nn_stochastic_depth(0.5));
+    assert_null(fdl_forward(g, fdl_scalar(1)));
+    check_error(FDL_E_SHAPE, "stochastic_depth", "rows");
+    fdl_module_free(g);
+}
+
 /* ---- computed once more -------------------------------------------------------------------------------- */
 
 static void recomputing_changes_nothing_but_the_calls(void **state)
@@ -350,6 +376,7 @@ int main(void)
         cmocka_unit_test(scans_that_cant_be),
         cmocka_unit_test(nothing_is_left_of_a_scan),
         cmocka_unit_test(a_chain_of_one_making),
+        cmocka_unit_test(branches_drop_rows_in_training),
         cmocka_unit_test(recomputing_changes_nothing_but_the_calls),
         cmocka_unit_test(recomputing_takes_refs_and_refuses_state),
     };
