@@ -366,7 +366,8 @@ static void recomputing_takes_refs_and_refuses_state(void **state)
 
 int main(void)
 {
-    on_test_device();
+    if (on_test_device())
+        FDL_CHECK(fdl_allow_tf32(false, false)); /* a layer in cuDNN against its cell */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_scan_over_a_cell_is_the_layer),
         cmocka_unit_test(backwards_and_in_both_directions),
