@@ -379,7 +379,8 @@ def graph_section(raw):
     plain = [(c["name"], c["above_ns_a_step"]) for c in cases if c.get("plain")]
     ratios = [(f"{m['name']}, {m['pass']}", median(a / b for a, b in zip(m["graph_s"], m["hand_s"]))) for m in models]
     out = ["## A graph above the same calls by hand", "",
-           f"A forward of a graph, and the same modules called one by one, by turns in one program; {raw['rounds']} rounds, "
+           f"A forward of a graph, and the same modules called one by one, by turns in one program"
+           f"{', in its own time on the CPU' if raw.get('clock') == 'process' else ''}; {raw['rounds']} rounds, "
            f"{plural(raw['threads'], 'thread')}.", "",
            table(["a forward of", ">graph µs", ">by hand µs", ">above, ns a step", ">heap calls"],
                  [[c["what"], number(c["graph_us"], "{:.2f}"), number(c["hand_us"], "{:.2f}"), number(c["above_ns_a_step"], "{:+.1f}"),
