@@ -329,8 +329,7 @@ static void training(fdl_module *g, fdl_tensor *x, fdl_tensor *ctx)
         FDL_CHECK(fdl_graph_end_step(g)); /* the memory's history ends here */
         all_finite = all_finite && finite(loss);
     }
-    FDL_CHECK(fdl_graph_flush(g)); /* the epoch's means */
-    FDL_CHECK(fdl_graph_end_epoch(g));
+    FDL_CHECK(fdl_graph_end_epoch(g)); /* means become points */
     fdl_params *ps = fdl_parameters(g);
     for (int i = 0; i < fdl_params_count(ps); i++)
         all_finite = all_finite && finite(fdl_param_tensor(fdl_params_at(ps, i)));

@@ -40,12 +40,6 @@ static fdl_module *unet_new_crop(int64_t border)
     return fdl_module_done(m);
 }
 
-/* What comes up, beside what came down: [N, C, H, W] twice -> [N, 2 C, H, W]. */
-static fdl_tensor *unet_joined(fdl_tensor *x, const fdl_refs *r)
-{
-    return fdl_cat(FDL_LIST(x, fdl_refs_need(r, "skip")), 1);
-}
-
 static fdl_module *unet_convs(int64_t in, int64_t out)
 {
     return fdl_flow(fdl_nn_conv2d(in, out, 3), fdl_nn_relu(), fdl_nn_conv2d(out, out, 3), fdl_nn_relu());
@@ -57,12 +51,11 @@ static fdl_module *unet_level(int64_t in, int64_t width, int depth)
 {
     if (depth == 0)
         return unet_convs(in, width);
-    return fdl_flow(unet_convs(in, width), fdl_flow_tag("down"),
-                    fdl_flow_fork(unet_new_crop(2 * unet_border(depth - 1))), fdl_flow_tag("skip"),
-                    fdl_nn_max_pool2d(2), unet_level(width, 2 * width, depth - 1), fdl_flow_tag("below"),
-                    fdl_nn_conv_transpose2d(2 * width, width, 2, .stride = 2), fdl_flow_tag("up"),
-                    fdl_nn_fn_refs(unet_joined, "skip"), fdl_flow_using("skip"), unet_convs(2 * width, width),
-                    fdl_flow_tag("join"));
+    return fdl_flow(
+        unet_convs(in, width), fdl_flow_tag("down"), fdl_flow_fork(unet_new_crop(2 * unet_border(depth - 1))),
+        fdl_flow_tag("skip"), fdl_nn_max_pool2d(2), unet_level(width, 2 * width, depth - 1),
+        fdl_flow_tag("below"), fdl_nn_conv_transpose2d(2 * width, width, 2, .stride = 2), fdl_flow_tag("up"),
+        fdl_flow_cat_from("skip", .dim = FDL_SOME(1)), unet_convs(2 * width, width), fdl_flow_tag("join"));
 }
 
 static fdl_module *unet(int64_t channels, int64_t classes, int64_t width, int depth)
