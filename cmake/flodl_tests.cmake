@@ -1,3 +1,5 @@
+set(lsan_options LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/tests/lsan.supp:print_suppressions=0)
+
 # One test program a subject: tests/<layer>/test_<subject>.c. Each gets cmocka and the library.
 pkg_check_modules(CMOCKA IMPORTED_TARGET cmocka)
 if(NOT CMOCKA_FOUND)
@@ -36,7 +38,7 @@ foreach(source ${test_sources})
   target_compile_definitions(${target} PRIVATE FLODL_SOURCE_DIR="${CMAKE_CURRENT_SOURCE_DIR}")
   add_test(NAME ${layer}.${subject} COMMAND ${target})
   set_tests_properties(${layer}.${subject} PROPERTIES LABELS ${layer} TIMEOUT 300
-    ENVIRONMENT "OMP_NUM_THREADS=1;ASAN_OPTIONS=allocator_may_return_null=1:max_allocation_size_mb=2048;TSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/tests/tsan.supp")
+    ENVIRONMENT "OMP_NUM_THREADS=1;ASAN_OPTIONS=allocator_may_return_null=1:max_allocation_size_mb=2048;TSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/tests/tsan.supp;${lsan_options}")
   # A test that asks for its device runs on the GPU as well, with float32 products in float32.
   file(STRINGS ${source} on_device REGEX "on_test_device\\(\\)" LIMIT_COUNT 1)
   if(on_device AND libtorch_links_cuda)
@@ -100,7 +102,8 @@ if(FLODL_EXAMPLES)
       continue()
     endif()
     add_test(NAME example.${name} COMMAND ${name})
-    set_tests_properties(example.${name} PROPERTIES LABELS examples TIMEOUT 300 ENVIRONMENT OMP_NUM_THREADS=1)
+    set_tests_properties(example.${name} PROPERTIES LABELS examples TIMEOUT 300
+      ENVIRONMENT "OMP_NUM_THREADS=1;${lsan_options}")
   endforeach()
   # Seconds of training show whether the models learn; without the text the program says what it lacks.
   foreach(model gpt lstm)
