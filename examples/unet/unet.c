@@ -74,12 +74,6 @@ static fdl_status unet_init(fdl_module *model)
     return FDL_OK;
 }
 
-/* The paper's high momentum; its rate is for one large image at a time. */
-static fdl_optim *unet_optim(fdl_module *model, double lr)
-{
-    return fdl_optim_sgd(fdl_parameters(model), .lr = lr, .momentum = 0.99);
-}
-
 /* Batch: images, classes of pixels [N, h, w], weights of pixels [N, h, w]. */
 static fdl_tensor *unet_loss(fdl_module *model, fdl_list batch, void *ctx)
 {
@@ -141,8 +135,10 @@ int main(int argc, char **argv)
     const int64_t border = unet_border(DEPTH);
     fdl_module *model = unet(1, 3, WIDTH, DEPTH);
     FDL_CHECK(unet_init(model));
-    fdl_optim *opt = unet_optim(model, 4e-3);
-    fdl_sched *rate = fdl_sched_cosine(4e-3, 0, STEPS);
+    /* The paper's SGD with a momentum of 0.99 is for one large image at a time. */
+    const double lr = 6e-3;
+    fdl_optim *opt = fdl_optim_adam(fdl_parameters(model), .lr = lr);
+    fdl_sched *rate = fdl_sched_cosine(lr, 0, STEPS);
     fdl_trainer *trainer = fdl_trainer_new(model, opt, unet_loss, .sched = rate);
     FDL_NEED(trainer);
     printf("a U-Net of %lld parameters: %d x %d pixels of %d x %d\n",

@@ -274,7 +274,7 @@ static fdl_module *small_unet(void)
 
 static fdl_optim *small_unet_optim(fdl_module *model)
 {
-    return unet_optim(model, 0.01);
+    return fdl_optim_sgd(fdl_parameters(model), .lr = 0.01, .momentum = 0.99);
 }
 
 static void unet_is_pytorchs(void **state)
