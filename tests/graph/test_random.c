@@ -424,8 +424,10 @@ static step random_step(limits l, const flow *f)
     bool plain = later || s.kind == ST_SPARSE || s.kind == ST_ROWS || s.recompute;
     for (int k = 0; k < s.n; k++)
         s.ops[k] = random_op(within, modules_take_refs(&s) ? s.n_refs : 0, plain);
-    if (s.kind == ST_SCAN)
+    if (s.kind == ST_SCAN) {
+        free_flow(s.ops[0].graph);
         s.ops[0] = (op){.kind = OP_REFS};
+    }
     if (s.has_skip) {
         s.ops[1] = random_op(l, 0, false);
         s.n = 2;

@@ -8,13 +8,16 @@
 
 typedef struct bytes {
     unsigned char *at;
-    size_t n, read;
+    size_t n, room, read;
 } bytes;
 
 static FDL_UNUSED void put(bytes *b, const void *from, size_t n)
 {
-    b->at = realloc(b->at, b->n + n + 1);
-    assert_non_null(b->at);
+    if (b->n + n + 1 > b->room) {
+        b->room = 2 * (b->n + n + 1);
+        b->at = realloc(b->at, b->room);
+        assert_non_null(b->at);
+    }
     memcpy(b->at + b->n, from, n);
     b->n += n;
 }
