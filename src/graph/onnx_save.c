@@ -15,7 +15,12 @@ typedef struct exporter {
     fdl_module *model;
     int n;
     const fdl_input *inputs;
-    const char *output;
+    int outputs;
+    struct onnx_output {
+        const char *name;
+        fdl_shape shape;
+        fdl_dtype dtype;
+    } * output;
 } exporter;
 
 /* ---- while it runs ------------------------------------------------------------------------------------- */
@@ -148,15 +153,56 @@ static void after_node(void *ctx, graph *g, int place, fdl_tensor *y)
         e->o.place[used > id ? used - id - 1 : 0] = 0;
 }
 
+static bool is_taken(const exporter *e, const char *name)
+{
+    for (int i = 0; i < e->n; i++)
+        if (strcmp(input_name(e, i), name) == 0)
+            return true;
+    for (int i = 0; i < e->outputs; i++)
+        if (strcmp(e->output[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* A value of its own, as y may be an input, or another output, too. Names of other values have a "/". */
+static void add_output(exporter *e, fdl_tensor *y, const char *name)
+{
+    fdl_onnx *o = &e->o;
+    snprintf(o->place, sizeof o->place, "%s", name);
+    o->kind = "output";
+    const char *from = o->failed ? NULL : onnx_name_of(o, y);
+    if (!from) {
+        onnx_refuse(o, "its result comes from what isn't told in ONNX");
+        return;
+    }
+    while (name && is_taken(e, name))
+        name = onnx_text(o, "%s_", name);
+    if (!name)
+        return;
+    proto node = {0};
+    proto_text(&node, 1, from);
+    proto_text(&node, 2, name);
+    proto_text(&node, 3, name);
+    proto_text(&node, 4, "Identity");
+    proto_message(&o->nodes, 1, &node);
+    o->failed |= o->nodes.failed;
+    e->output[e->outputs++] = (struct onnx_output){name, fdl_shape_of(y), fdl_dtype_of(y)};
+}
+
 static void name_output(void *ctx, fdl_tensor *y)
 {
     exporter *e = ctx;
-    const char *name = e->o.failed ? NULL : onnx_name_of(&e->o, y);
-    if (!name && !e->o.failed)
-        onnx_refuse(&e->o, "its result comes from what isn't told in ONNX");
-    snprintf(e->o.place, sizeof e->o.place, "output");
-    if (name) /* a name of its own: the value may be an input, or a node's */
-        e->output = onnx_operation(&e->o, "Identity", 1, &name, NULL, 1, &name) ? name : NULL;
+    const graph *g = graph_or_null(e->model);
+    int further = g ? g->outputs : 0;
+    e->output = calloc((size_t)further + 1, sizeof *e->output);
+    if (!e->output) {
+        fdl_fail(FDL_E_OOM, "no memory for an ONNX model");
+        e->o.failed = true;
+        return;
+    }
+    add_output(e, y, "output");
+    for (int i = 0; i < further; i++)
+        add_output(e, graph_tag_value(g, g->further[i].node), g->further[i].name);
 }
 
 static fdl_tensor *real_values(void *ctx, fdl_tensor *object)
@@ -221,8 +267,12 @@ static fdl_status compare(const exporter *a, const exporter *b)
                            where ? ", at " : "", where ? where : "");
 }
 
+/* The sizes of batch with which the model is run, and an extent that goes with them in another way. */
+enum { batch_one = 2, batch_two = 3, other_extent = -2 };
+
 /* ---- the file ------------------------------------------------------------------------------------------ */
 
+/* Extents: -1 is the batch, other_extent one of which nothing is said. */
 static void put_value_info(proto *graph_message, int field, const char *name, fdl_dtype dtype,
                            const fdl_shape *shape)
 {
@@ -231,7 +281,7 @@ static void put_value_info(proto *graph_message, int field, const char *name, fd
         proto dim = {0};
         if (shape->d[i] == -1)
             proto_text(&dim, 2, "N");
-        else
+        else if (shape->d[i] >= 0)
             proto_int(&dim, 1, shape->d[i]);
         proto_message(&dims, 1, &dim);
     }
@@ -305,7 +355,7 @@ static fdl_status write_file(const char *path, const exporter *e, const proto *h
     return status;
 }
 
-static fdl_status save(const char *path, const exporter *e, const char *name, const fdl_shape *output)
+static fdl_status save(const char *path, const exporter *e, const char *name)
 {
     enum { ir_version = 8 };
     const size_t most = ((size_t)1 << 31) - 1;
@@ -317,7 +367,8 @@ static fdl_status save(const char *path, const exporter *e, const char *name, co
     for (int i = 0; i < e->n; i++)
         put_value_info(&graph_message, 11, input_name(e, i),
                        e->inputs[i].dtype ? e->inputs[i].dtype : fdl_default_dtype(), &e->inputs[i].shape);
-    put_value_info(&graph_message, 12, e->output, e->run.dtype, output);
+    for (int i = 0; i < e->outputs; i++)
+        put_value_info(&graph_message, 12, e->output[i].name, e->output[i].dtype, &e->output[i].shape);
     size_t size = graph_message.n + e->o.nodes.n;
     bool failed = graph_message.failed;
     for (int i = 0; i < e->o.initializers; i++) {
@@ -345,27 +396,27 @@ static fdl_status save(const char *path, const exporter *e, const char *name, co
     return status;
 }
 
-static fdl_shape free_shape(const fdl_shape *a, const fdl_shape *b)
+/* What the extents are of which the two batches say different things. */
+static void free_extents(fdl_shape *a, const fdl_shape *b)
 {
-    fdl_shape shape = *a;
-    for (int i = 0; b && i < shape.ndim; i++)
+    for (int i = 0; i < a->ndim; i++)
         if (i >= b->ndim || a->d[i] != b->d[i])
-            shape.d[i] = -1;
-    return shape;
+            a->d[i] = a->d[i] == batch_one && i < b->ndim && b->d[i] == batch_two ? -1 : other_extent;
 }
 
 static fdl_status export_both(fdl_module *m, const char *path, int n, const fdl_input *inputs, bool batch,
                               const fdl_onnx_opts *o, exporter *one, exporter *two)
 {
     int opset = o->opset ? o->opset : 17;
-    FDL_TRY(export(one, m, n, inputs, opset, 2));
+    FDL_TRY(export(one, m, n, inputs, opset, batch_one));
     if (batch) {
-        FDL_TRY(export(two, m, n, inputs, opset, 3));
+        FDL_TRY(export(two, m, n, inputs, opset, batch_two));
         FDL_TRY(compare(one, two));
+        for (int i = 0; i < one->outputs; i++)
+            free_extents(&one->output[i].shape, &two->output[i].shape);
     }
-    fdl_shape output = free_shape(&one->run.output, batch ? &two->run.output : NULL);
     const graph *g = graph_or_null(m);
-    return save(path, one, o->name ? o->name : g && g->label ? g->label : "flodl", &output);
+    return save(path, one, o->name ? o->name : g && g->label ? g->label : "flodl");
 }
 
 fdl_status fdl_onnx_save_opt(fdl_module *m, const char *path, fdl_shape x, const fdl_onnx_opts *opts)
@@ -389,6 +440,8 @@ fdl_status fdl_onnx_save_opt(fdl_module *m, const char *path, fdl_shape x, const
     fdl_status status = export_both(m, path, n, inputs, batch, o, &one, &two);
     if (status != FDL_OK && !before)
         fdl_error_prefix("fdl_onnx_save: ");
+    free(one.output);
+    free(two.output);
     dry_free(&one.run);
     dry_free(&two.run);
     onnx_free(&one.o);

@@ -1,5 +1,6 @@
 /* Barriers: the value goes on, its history doesn't. */
 #include "../nn/describe.h"
+#include "../nn/onnx_private.h"
 #include "flodl/autograd.h"
 #include "graph_private.h"
 
@@ -9,7 +10,14 @@ static fdl_tensor *run_detach(graph *g, const plan_node *p)
     return fdl_detach(p->in[0]);
 }
 
-static const node_type detach_node = {.bare = true, .run = run_detach};
+static const char *onnx_detach(fdl_onnx *o, graph *g, const plan_node *p, fdl_tensor *y)
+{
+    (void)g;
+    (void)y;
+    return onnx_name_of(o, p->in[0]);
+}
+
+static const node_type detach_node = {.onnx = onnx_detach, .bare = true, .run = run_detach};
 
 static fdl_status add_detach(fdl_flow_builder *b, fdl_module *step)
 {

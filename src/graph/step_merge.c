@@ -70,9 +70,23 @@ static fdl_tensor *run_sum(graph *g, const plan_node *p)
     return sum;
 }
 
+/* ONNX promotes no dtypes. */
+static bool onnx_same_dtypes(fdl_onnx *o, const plan_node *p)
+{
+    for (int i = 1; i < p->inputs + p->refs; i++)
+        if (fdl_dtype_of(p->in[i]) != fdl_dtype_of(p->in[0])) {
+            onnx_refuse(o, "operand %d is %s, operand 0 %s", i, fdl_dtype_name(fdl_dtype_of(p->in[i])),
+                        fdl_dtype_name(fdl_dtype_of(p->in[0])));
+            return false;
+        }
+    return true;
+}
+
 /* "Add" or another operation of two, from left to right. */
 static const char *onnx_fold(fdl_onnx *o, const plan_node *p, const char *op)
 {
+    if (!onnx_same_dtypes(o, p))
+        return NULL;
     const char *y = onnx_name_of(o, p->in[0]);
     for (int i = 1; i < p->inputs + p->refs; i++)
         y = OP(o, op, IN(y, onnx_name_of(o, p->in[i])));
@@ -181,9 +195,38 @@ static const char *onnx_largest(fdl_onnx *o, graph *g, const plan_node *p, fdl_t
     return onnx_fold(o, p, "Max");
 }
 
+/* Along the joining's dim, which each operand of a stack gets before. */
+static const char *onnx_joined(fdl_onnx *o, const plan_node *p, bool stack)
+{
+    int n = p->inputs + p->refs, dim = ((const joining *)p->self)->dim;
+    const char **in = fdl_scope_alloc(sizeof *in * (size_t)n);
+    if (!in || !onnx_same_dtypes(o, p))
+        return NULL;
+    for (int i = 0; i < n; i++) {
+        in[i] = onnx_name_of(o, p->in[i]);
+        if (stack && in[i])
+            in[i] = onnx_unsqueeze(o, in[i], dim);
+    }
+    return onnx_one(o, "Concat", n, in, (const onnx_attr[]){A_INT("axis", dim), {0}});
+}
+
+static const char *onnx_cat(fdl_onnx *o, graph *g, const plan_node *p, fdl_tensor *y)
+{
+    (void)g;
+    (void)y;
+    return onnx_joined(o, p, false);
+}
+
+static const char *onnx_stack(fdl_onnx *o, graph *g, const plan_node *p, fdl_tensor *y)
+{
+    (void)g;
+    (void)y;
+    return onnx_joined(o, p, true);
+}
+
 static const node_type
-    cat_node = {.numbered = true, .look = LOOK_JOIN, .run = run_cat},
-    stack_node = {.numbered = true, .look = LOOK_JOIN, .run = run_stack},
+    cat_node = {.onnx = onnx_cat, .numbered = true, .look = LOOK_JOIN, .run = run_cat},
+    stack_node = {.onnx = onnx_stack, .numbered = true, .look = LOOK_JOIN, .run = run_stack},
     product_node = {.onnx = onnx_product, .numbered = true, .look = LOOK_JOIN, .run = run_product},
     largest_node = {.onnx = onnx_largest, .numbered = true, .look = LOOK_JOIN, .run = run_largest},
     function_node = {.numbered = true, .look = LOOK_JOIN, .run = run_function};

@@ -22,19 +22,30 @@ static fdl_shape with_batch(fdl_shape shape, int64_t n)
     return shape;
 }
 
-static void write_tensor(FILE *list, const char *file, fdl_tensor *x)
+static void write_tensor(FILE *list, const char *file, fdl_tensor *x, const char *as)
 {
     size_t n = (size_t)fdl_numel(x) * (size_t)fdl_dtype_size(fdl_dtype_of(x));
     void *bytes = malloc(n ? n : 1);
     check_ok(fdl_to_bytes(x, bytes, n));
     check_ok(fdl_file_save(file, bytes, n));
     free(bytes);
-    fprintf(list, " %s:%s:", strrchr(file, '/') + 1, fdl_dtype_name(fdl_dtype_of(x)));
+    fprintf(list, " %s%s%s:%s:", as ? as : "", as ? "=" : "", strrchr(file, '/') + 1,
+            fdl_dtype_name(fdl_dtype_of(x)));
     for (int i = 0; i < fdl_ndim(x); i++)
         fprintf(list, "%s%lld", i ? "," : "", (long long)fdl_size(x, i));
 }
 
-/* Writes the model for inputs of these shapes, and one line "name opset input ... output" in the list. */
+/* All that a graph gives, or the one result of a module. */
+static fdl_list results_of(fdl_module *m, int n, fdl_tensor **x)
+{
+    if (strcmp(fdl_module_kind(m), "graph") == 0)
+        return fdl_forward_multi(m, (fdl_list){n, x});
+    fdl_tensor **y = fdl_scope_alloc(sizeof *y);
+    *y = fdl_forward_of(m, n, x);
+    return (fdl_list){1, y};
+}
+
+/* Writes the model for inputs of these shapes, and one line "name opset input ... > name=output ..." in the list. */
 static void save_model(const char *name, fdl_module *m, int opset, int n, const built *inputs)
 {
     FDL_SCOPE;
@@ -59,12 +70,15 @@ static void save_model(const char *name, fdl_module *m, int opset, int n, const 
         fdl_shape shape = with_batch(inputs[i].dims, 5);
         x[i] = inputs[i].indices ? fdl_randint(0, inputs[i].below, shape) : fdl_randn(shape);
         snprintf(path, sizeof path, "%s/%s.%d.bin", folder, name, i);
-        write_tensor(list, path, x[i]);
+        write_tensor(list, path, x[i], NULL);
     }
-    fdl_tensor *y = fdl_forward_of(m, n, x);
-    check_some(y);
-    snprintf(path, sizeof path, "%s/%s.out.bin", folder, name);
-    write_tensor(list, path, y);
+    fprintf(list, " >");
+    fdl_list y = results_of(m, n, x);
+    for (int i = 0; i < y.n; i++) {
+        check_some(y.at[i]);
+        snprintf(path, sizeof path, "%s/%s.out%d.bin", folder, name, i);
+        write_tensor(list, path, y.at[i], i ? fdl_graph_output_name(m, i) : "output");
+    }
     fprintf(list, "\n");
     fclose(list);
     check_ok(fdl_module_free(m));
@@ -194,6 +208,41 @@ static fdl_module *attention(void)
                     fdl_nn_layer_norm(8, .no_affine = true));
 }
 
+/* Every way to join, with operands by fdl_flow_using as well. */
+static fdl_module *merged(void)
+{
+    return fdl_flow(
+        fdl_nn_linear(4, 6), fdl_flow_tag("start"), fdl_flow_split(fdl_nn_linear(6, 6), fdl_nn_tanh()),
+        fdl_flow_merge(FDL_MERGE_MUL), fdl_flow_using("start"), fdl_flow_tag("product"),
+        fdl_flow_split(fdl_nn_linear(6, 6), fdl_nn_silu(), fdl_nn_identity()), fdl_flow_merge(FDL_MERGE_MAX),
+        fdl_flow_using("start"), fdl_flow_split(fdl_nn_linear(6, 2), fdl_nn_linear(6, 3)),
+        fdl_flow_merge(FDL_MERGE_CAT), fdl_flow_using("product"), fdl_flow_tag("wide"),
+        fdl_flow_split(fdl_nn_linear(11, 3), fdl_nn_linear(11, 3)),
+        fdl_flow_merge(FDL_MERGE_STACK, .dim = FDL_SOME(1)), fdl_flow_split(fdl_nn_relu(), fdl_nn_gelu()),
+        fdl_flow_merge(FDL_MERGE_STACK), fdl_flow_split(fdl_nn_identity(), fdl_nn_tanh()),
+        fdl_flow_merge(FDL_MERGE_CAT, .dim = FDL_SOME(-2)));
+}
+
+static fdl_module *long_skips(void)
+{
+    return fdl_flow(fdl_nn_conv2d(2, 3, 3, .padding = 1), fdl_flow_tag("enc"), fdl_nn_relu(),
+                    fdl_nn_conv2d(3, 3, 3, .padding = 1), fdl_flow_mul_from("enc"), fdl_nn_tanh(),
+                    fdl_flow_add_from("enc"), fdl_flow_detach(), fdl_flow_cat_from("enc", .dim = FDL_SOME(1)),
+                    fdl_nn_conv2d(6, 2, 1), fdl_flow_detach());
+}
+
+/* An input and the main result among them, and a value whose gradient is stopped. */
+static fdl_module *several_outputs(void)
+{
+    fdl_module *g = fdl_flow(fdl_nn_linear(4, 6), fdl_flow_input("ctx"), fdl_flow_tag("encoded"),
+                             fdl_flow_fork(fdl_nn_linear(6, 2)), fdl_flow_tag("side"), fdl_nn_linear(6, 3),
+                             fdl_flow_split(fdl_nn_relu(), fdl_nn_tanh()),
+                             fdl_flow_merge(FDL_MERGE_CAT, .dim = FDL_SOME(0)), fdl_flow_tag("end"),
+                             fdl_flow_output("side", "encoded", "end", "ctx"));
+    check_ok(fdl_graph_stop_gradient(g, "encoded", true));
+    return g;
+}
+
 static void graphs_with_a_free_batch(void **state)
 {
     (void)state;
@@ -212,9 +261,22 @@ static void graphs_with_a_free_batch(void **state)
         save_model(name[4], gate_over_positions(), opset, 1, &(built){.dims = FDL_SHAPE(-1, 3, 4)});
         save_model(name[5], attention(), opset, 1, &(built){.dims = FDL_SHAPE(6, -1, 8)});
     }
+    for (int opset = 17; opset <= 21; opset += 4) {
+        bool later = opset == 21;
+        save_model(later ? "merged_21" : "merged", merged(), opset, 1, &(built){.dims = FDL_SHAPE(-1, 4)});
+        save_model(later ? "long_skips_21" : "long_skips", long_skips(), opset, 1,
+                   &(built){.dims = FDL_SHAPE(-1, 2, 5, 5)});
+        save_model(later ? "outputs_21" : "outputs", several_outputs(), opset, 2,
+                   (built[]){{.dims = FDL_SHAPE(-1, 4)}, {.dims = FDL_SHAPE(-1, 3)}});
+    }
     save_model("mapped", mapped(), 17, 1, &(built){.dims = FDL_SHAPE(-1, 4)});
     save_model("circular_19", fdl_nn_conv2d(2, 2, 3, .padding = 1, .padding_mode = FDL_PAD_CIRCULAR), 19, 1,
                &(built){.dims = FDL_SHAPE(-1, 2, 4, 5)});
+}
+
+static fdl_tensor *first_of(fdl_list values)
+{
+    return values.at[0];
 }
 
 static void what_cant_be_told(void **state)
@@ -253,6 +315,16 @@ static void what_cant_be_told(void **state)
                  fdl_flow_tag("memory"));
     assert_int_equal(fdl_onnx_save(g, path, FDL_SHAPE(-1, 4)), FDL_E_UNSUPPORTED);
     check_error(FDL_E_UNSUPPORTED, "state_read_memory", "this step");
+    check_ok(fdl_module_free(g));
+    g = fdl_flow(fdl_flow_split(fdl_nn_relu(), fdl_nn_tanh()), fdl_flow_merge_fn(first_of));
+    assert_int_equal(fdl_onnx_save(g, path, FDL_SHAPE(-1, 4)), FDL_E_UNSUPPORTED);
+    check_error(FDL_E_UNSUPPORTED, "merge_4", "this step");
+    check_ok(fdl_module_free(g));
+    g = fdl_flow(fdl_nn_relu(), fdl_flow_input("more"), fdl_flow_mul_from("more"));
+    assert_int_equal(fdl_onnx_save(g, path, FDL_SHAPE(-1, 4),
+                                   .more = FDL_INPUTS({.shape = FDL_SHAPE(-1, 4), .dtype = FDL_INT64})),
+                     FDL_E_UNSUPPORTED);
+    check_error(FDL_E_UNSUPPORTED, "mul_3", "operand 1 is int64, operand 0 float32");
     check_ok(fdl_module_free(g));
     /* the batch's size would be written into the file */
     g = fdl_flow(fdl_nn_position_embedding(9, 4));

@@ -16,6 +16,19 @@ def tensor(folder, text):
     return np.fromfile(folder / name, DTYPES[dtype]).reshape(shape)
 
 
+def compare(session, got, wanted, given):
+    """The outputs in order, by their names; a name that an input has already is followed by "_"."""
+    for output, value, (name, want) in zip(session.get_outputs(), got, wanted.items(), strict=True):
+        name += "_" * (name in given)
+        if output.name != name:
+            raise AssertionError(f"output {output.name}, not {name}")
+        if value.shape != want.shape or value.dtype != want.dtype:
+            raise AssertionError(f"{name}: {value.dtype} {value.shape}, not {want.dtype} {want.shape}")
+        far = np.max(np.abs(value - want) / (1 + np.abs(want)), initial=0)
+        if not far <= 1e-5:
+            raise AssertionError(f"{name} is off by {far:.3g}")
+
+
 def main():
     folder = Path(sys.argv[1])
     options = onnxruntime.SessionOptions()
@@ -28,13 +41,11 @@ def main():
         try:
             onnx.checker.check_model(onnx.load(path), full_check=True)
             session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
-            *inputs, want = (tensor(folder, t) for t in tensors)
-            (got,) = session.run(None, dict(zip((i.name for i in session.get_inputs()), inputs)))
-            if got.shape != want.shape or got.dtype != want.dtype:
-                raise AssertionError(f"{got.dtype} {got.shape}, not {want.dtype} {want.shape}")
-            far = np.max(np.abs(got - want) / (1 + np.abs(want)), initial=0)
-            if not far <= 1e-5:
-                raise AssertionError(f"off by {far:.3g}")
+            mark = tensors.index(">")
+            inputs = [tensor(folder, t) for t in tensors[:mark]]
+            wanted = dict(t.split("=", 1) for t in tensors[mark + 1 :])
+            given = {i.name: x for i, x in zip(session.get_inputs(), inputs, strict=True)}
+            compare(session, session.run(None, given), {n: tensor(folder, t) for n, t in wanted.items()}, given)
         except Exception as e:
             wrong += 1
             print(f"{name}: {str(e)[:400]}")
