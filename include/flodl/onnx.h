@@ -15,8 +15,9 @@ typedef struct fdl_onnx_opts {
 } fdl_onnx_opts;
 
 /* `fdl_onnx_save(m, "model.onnx", FDL_SHAPE(-1, 3, 32, 32))`: writes the model for an input of that shape; -1 is a batch of any
- * size ("N" in the file). Inputs have a graph's names, the result is called "output", those of fdl_flow_output as their tags, with
- * "_" behind a name that is taken already; weights are called as parameters are. m stays as it is; its forward runs without values, as for fdl_module_summary.
+ * size ("N" in the file). Inputs have a graph's names; the result is called "output", those of fdl_flow_output as their tags,
+ * with "_" behind a name that is taken already; weights are called as parameters are. m stays as it is; its forward runs
+ * without values, as for fdl_module_summary.
  *
  * docs/topology.md lists what ONNX can be told. Anything else, a file of 2 GB or more, or a batch of -1 on whose size the
  * operations depend: FDL_E_UNSUPPORTED, with the node and its kind. */

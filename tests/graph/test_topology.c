@@ -177,6 +177,159 @@ static void steps_that_loop_and_choose(void **state)
     check_ok(fdl_module_free(h));
 }
 
+/* ---- steps that join, name and give out ------------------------------------------------------------------ */
+
+/* Whether the text makes another graph of the same hash that, with the same weights, gives the same under each of its outputs in
+ * every call: state is what a call leaves for the next one. Both are freed. */
+static void check_again(fdl_module *g, const fdl_function *functions, fdl_list inputs)
+{
+    FDL_SCOPE;
+    check_some(g);
+    char *text = fdl_topology_text(g, .functions = functions);
+    check_some(text);
+    fdl_module *h = fdl_topology_parse(text, .functions = functions);
+    if (!h)
+        print_error("%s\n", text);
+    check_some(h);
+    char *again = fdl_topology_text(h, .functions = functions);
+    assert_string_equal(text, again);
+    free(text);
+    free(again);
+    assert_string_equal(fdl_graph_hash(g), fdl_graph_hash(h));
+    fdl_params *p = fdl_parameters(g), *q = fdl_parameters(h);
+    assert_int_equal(fdl_params_count(p), fdl_params_count(q));
+    for (int i = 0; i < fdl_params_count(p); i++) {
+        assert_string_equal(fdl_params_name(p, i), fdl_params_name(q, i));
+        check_ok(fdl_param_set(fdl_params_at(q, i), fdl_param_tensor(fdl_params_at(p, i))));
+    }
+    assert_int_equal(fdl_graph_output_count(g), fdl_graph_output_count(h));
+    for (int call = 0; call < 3; call++) {
+        check_ok(fdl_manual_seed(call));
+        fdl_list y = fdl_forward_multi(g, inputs);
+        check_ok(fdl_manual_seed(call));
+        fdl_list z = fdl_forward_multi(h, inputs);
+        check_some(y.at);
+        check_some(z.at);
+        for (int i = 0; i < y.n; i++) {
+            assert_string_equal(fdl_graph_output_name(g, i), fdl_graph_output_name(h, i));
+            assert_true(fdl_allclose(y.at[i], z.at[i], .rtol = FDL_ZERO, .atol = FDL_ZERO));
+        }
+    }
+    check_ok(fdl_module_free(g));
+    check_ok(fdl_module_free(h));
+}
+
+static fdl_tensor *difference(fdl_list values)
+{
+    return fdl_sub(values.at[0], values.at[values.n - 1]);
+}
+
+static fdl_tensor *shifted(fdl_tensor *x, const fdl_refs *r)
+{
+    return fdl_add(fdl_mul(x, fdl_refs_need(r, "by")), fdl_refs_need(r, "to"));
+}
+
+static void every_merge_comes_back(void **state)
+{
+    (void)state;
+    const struct {
+        fdl_merge_kind kind;
+        fdl_opt_i64 dim;
+    } merges[] = {
+        {FDL_MERGE_ADD, {0}},         {FDL_MERGE_MEAN, {0}},          {FDL_MERGE_CAT, {0}},
+        {FDL_MERGE_CAT, FDL_SOME(0)}, {FDL_MERGE_MUL, {0}},           {FDL_MERGE_MAX, {0}},
+        {FDL_MERGE_STACK, {0}},       {FDL_MERGE_STACK, FDL_SOME(0)}, {FDL_MERGE_STACK, FDL_SOME(-2)}};
+    FDL_SCOPE;
+    fdl_tensor *x = fdl_randn(FDL_SHAPE(2, 4));
+    for (size_t i = 0; i < sizeof merges / sizeof *merges; i++) {
+        fdl_module *g = fdl_flow(fdl_nn_tanh(), fdl_flow_tag("start"),
+                                 fdl_flow_split(fdl_nn_linear(4, 4), fdl_nn_linear(4, 4), fdl_nn_relu()),
+                                 fdl_flow_merge(merges[i].kind, .dim = merges[i].dim),
+                                 fdl_flow_using("start"), fdl_flow_tag("end"));
+        check_again(g, NULL, FDL_LIST(x));
+    }
+    const fdl_function functions[] = {{.name = "difference", .list = difference}, {0}};
+    fdl_module *g =
+        fdl_flow(fdl_flow_split(fdl_nn_linear(4, 4), fdl_nn_relu()), fdl_flow_merge_fn(difference));
+    assert_null(fdl_topology_text(g));
+    check_error(FDL_E_UNSUPPORTED, "model.steps[1]", ".functions");
+    check_again(g, functions, FDL_LIST(x));
+}
+
+static void joins_with_tags_come_back(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_tensor *x = fdl_randn(FDL_SHAPE(2, 4)), *ctx = fdl_randn(FDL_SHAPE(2, 4));
+    check_again(fdl_flow(fdl_nn_linear(4, 4), fdl_flow_tag("enc"), fdl_nn_relu(), fdl_flow_add_from("enc"),
+                         fdl_flow_tag("sum"), fdl_nn_linear(4, 4), fdl_flow_mul_from("sum"),
+                         fdl_flow_cat_from("enc"), fdl_flow_cat_from("wide", .dim = FDL_SOME(0)),
+                         fdl_nn_fn(fdl_tanh), fdl_flow_tag("wider"), fdl_flow_fork(fdl_nn_linear(8, 8)),
+                         fdl_flow_tag("wide")),
+                NULL, FDL_LIST(x));
+    /* what comes later: the value of the call before */
+    check_again(fdl_flow(fdl_nn_linear(4, 4), fdl_flow_add_from("memory"), fdl_nn_tanh(),
+                         fdl_flow_tag("memory"), fdl_flow_output("memory")),
+                NULL, FDL_LIST(x));
+    check_again(fdl_flow(fdl_flow_output("end"), fdl_nn_linear(4, 4), fdl_flow_input("ctx"),
+                         fdl_flow_tag("enc"), fdl_flow_detach(), fdl_nn_linear(4, 3), fdl_flow_tag("end"),
+                         fdl_flow_output("enc", "ctx")),
+                NULL, FDL_LIST(x, ctx));
+}
+
+static void names_of_refs_come_back(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_tensor *x = fdl_randn(FDL_SHAPE(2, 4)), *a = fdl_randn(FDL_SHAPE(2, 4)),
+               *b = fdl_randn(FDL_SHAPE(2, 4));
+    const fdl_function functions[] = {{.name = "shifted", .refs = shifted}, {0}};
+    fdl_module *g =
+        fdl_flow(fdl_nn_linear(4, 4), fdl_flow_input("a", "b"), fdl_nn_fn_refs(shifted, "by", "to"),
+                 fdl_flow_using("to=a", "by=b"),
+                 fdl_flow(fdl_nn_linear(4, 4), fdl_flow_input("inner"), fdl_flow_mul_from("inner")),
+                 fdl_flow_using("inner=memory"), fdl_nn_tanh(), fdl_flow_tag("memory"));
+    check_some(g);
+    assert_null(fdl_topology_text(g));
+    check_error(FDL_E_UNSUPPORTED, "model.steps[2]", ".functions");
+    /* the other way round it is another graph */
+    fdl_module *other =
+        fdl_flow(fdl_nn_linear(4, 4), fdl_flow_input("a", "b"), fdl_nn_fn_refs(shifted, "by", "to"),
+                 fdl_flow_using("to=b", "by=a"),
+                 fdl_flow(fdl_nn_linear(4, 4), fdl_flow_input("inner"), fdl_flow_mul_from("inner")),
+                 fdl_flow_using("inner=memory"), fdl_nn_tanh(), fdl_flow_tag("memory"));
+    check_some(other);
+    assert_string_not_equal(fdl_graph_hash(g), fdl_graph_hash(other));
+    check_ok(fdl_module_free(other));
+    check_again(g, functions, FDL_LIST(x, a, b));
+}
+
+static void what_is_left_out_and_who_halts_come_back(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_tensor *x = fdl_randn(FDL_SHAPE(16, 4));
+    fdl_module *g = fdl_flow(fdl_flow_also(fdl_nn_linear(4, 4), .drop = 0.5, .name = "branch"),
+                             fdl_flow_also(fdl_nn_linear(4, 4), .skip = fdl_nn_tanh(), .drop = 0.25));
+    char *text = fdl_topology_text(g);
+    check_some(text);
+    assert_non_null(strstr(text, "\"drop\": 0.5"));
+    assert_non_null(strstr(text, "\"drop\": 0.25"));
+    free(text);
+    check_ok(fdl_train(g));
+    check_again(g, NULL, FDL_LIST(x));
+    g = fdl_flow(fdl_nn_linear(4, 4), fdl_flow_input("ctx"),
+                 fdl_flow_loop(fdl_nn_gru_cell(4, 4), .act = fdl_nn_linear(4, 1), .max = 4, .epsilon = 0.2,
+                               .trace_ponder = "cost", .trace_cond = "shares"),
+                 fdl_flow_using("state=ctx"), fdl_flow_tag("loop"));
+    check_some(g);
+    text = fdl_topology_text(g);
+    assert_non_null(strstr(text, "\"act\""));
+    assert_non_null(strstr(text, "\"epsilon\": 0.2"));
+    free(text);
+    check_again(g, NULL, FDL_LIST(x, fdl_randn(FDL_SHAPE(16, 4))));
+}
+
 static void a_seed_gives_the_same_weights(void **state)
 {
     (void)state;
@@ -604,6 +757,10 @@ int main(void)
         cmocka_unit_test(every_module_comes_back),
         cmocka_unit_test(every_step_comes_back),
         cmocka_unit_test(steps_that_loop_and_choose),
+        cmocka_unit_test(every_merge_comes_back),
+        cmocka_unit_test(joins_with_tags_come_back),
+        cmocka_unit_test(names_of_refs_come_back),
+        cmocka_unit_test(what_is_left_out_and_who_halts_come_back),
         cmocka_unit_test(a_seed_gives_the_same_weights),
         cmocka_unit_test(what_is_shared_stays_shared),
         cmocka_unit_test(tied_parameters_stay_tied),
