@@ -91,12 +91,37 @@ static fdl_module *any_loop(int depth)
     }
 }
 
+static fdl_module *any_merge(void)
+{
+    fdl_merge_kind kind = (fdl_merge_kind)(below(8) - 1);
+    bool dim = kind == FDL_MERGE_CAT || kind == FDL_MERGE_STACK ? below(2) : below(8) == 0;
+    return fdl_flow_merge(kind, .dim = {dim, below(5) - 2});
+}
+
+static const char *some_ref(void)
+{
+    static const char *const refs[] = {"z=a", "a=b", "b=input", "=a", "a=", "a=b=c", "b=counted_2", "x/y=a"};
+    return below(3) ? some_name() : refs[below((int)(sizeof refs / sizeof *refs))];
+}
+
+static fdl_module *any_from(void)
+{
+    switch (below(3)) {
+    case 0:
+        return fdl_flow_add_from(some_name());
+    case 1:
+        return fdl_flow_mul_from(some_ref());
+    default:
+        return fdl_flow_cat_from(some_name(), .dim = {below(2), below(5) - 3});
+    }
+}
+
 static fdl_module *any_step(int depth)
 {
     fdl_module *a, *b;
-    switch (below(26)) {
+    switch (below(30)) {
     case 0:
-        return fdl_flow_also(any_module(depth));
+        return fdl_flow_also(any_module(depth), .drop = below(4) ? 0 : below(5) / 2.0 - 0.5);
     case 1:
         return fdl_flow_also(any_module(depth), .skip = any_module(depth), .name = some_name());
     case 2:
@@ -108,7 +133,7 @@ static fdl_module *any_step(int depth)
         return fdl_flow_split(any_module(depth));
     case 6:
     case 7:
-        return fdl_flow_merge((fdl_merge_kind)below(3));
+        return any_merge();
     case 8:
     case 9:
         return any_loop(depth);
@@ -117,7 +142,7 @@ static fdl_module *any_step(int depth)
     case 11:
         return fdl_flow_tag_group(some_name());
     case 12:
-        return fdl_flow_using(some_name(), some_name());
+        return fdl_flow_using(some_ref(), some_ref());
     case 13:
         return fdl_flow_input(some_name());
     case 14:
@@ -138,6 +163,13 @@ static fdl_module *any_step(int depth)
         return fdl_flow_internal(some_name());
     case 20:
         return fdl_nn_state_add();
+    case 21:
+    case 22:
+        return any_from();
+    case 23:
+        return fdl_flow_detach();
+    case 24:
+        return fdl_flow_output(some_name(), some_name());
     default:
         return counted();
     }

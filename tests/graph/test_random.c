@@ -70,6 +70,29 @@ static matrix sum(matrix x, const matrix *y)
     return x;
 }
 
+static matrix product(matrix x, const matrix *y)
+{
+    for (int i = 0; i < x.rows * x.cols; i++)
+        x.at[i] = (dual){x.at[i].v * y->at[i].v, x.at[i].d * y->at[i].v + x.at[i].v * y->at[i].d};
+    return x;
+}
+
+/* Element by element; the derivative of two equal ones is the mean of theirs. Those that differ by no more than rounding are too
+ * close to compare. */
+static matrix larger_of(matrix x, const matrix *y)
+{
+    for (int i = 0; i < x.rows * x.cols; i++) {
+        double over = x.at[i].v - y->at[i].v;
+        if (over != 0 && fabs(over) < 1e-9 * (1 + largest))
+            largest = INFINITY;
+        if (over < 0)
+            x.at[i] = y->at[i];
+        else if (over == 0)
+            x.at[i].d = (x.at[i].d + y->at[i].d) / 2;
+    }
+    return x;
+}
+
 static dual mean_of(const matrix *x)
 {
     dual m = {0, 0};
@@ -119,6 +142,7 @@ typedef enum step_kind {
     ST_SCAN,   /* running sums over the rows */
     ST_SPARSE, /* a gate whose experts get some of the rows */
     ST_ROWS,   /* a switch row by row */
+    ST_FROM,   /* a module, whose value is joined with that of a tag */
     ST_KINDS
 } step_kind;
 
@@ -137,12 +161,15 @@ typedef enum weigh { WEIGH_PLAIN, WEIGH_ROWS, WEIGH_BY_X } weigh;
 typedef struct step {
     step_kind kind;
     op ops[MAX_BRANCHES];
-    int n;            /* modules */
-    int runs;         /* of a loop, at most */
-    halt halt;        /* of a loop */
-    double threshold; /* of a loop that halts above it */
-    bool has_skip;    /* of also: ops[1] */
-    bool mean;        /* of a merge */
+    int n;                /* modules */
+    int runs;             /* of a loop, at most */
+    halt halt;            /* of a loop */
+    double threshold;     /* of a loop that halts above it */
+    bool has_skip;        /* of also: ops[1] */
+    fdl_merge_kind merge; /* of a merge; what else makes another shape is folded (below) */
+    int dim;              /* of FDL_MERGE_CAT and _STACK */
+    bool detached;        /* a barrier behind a plain module */
+    bool renamed;         /* refs are any tags, which the step knows as r0, r1, ... */
     double weights[MAX_BRANCHES];
     weigh weigh;                /* of a gate: how its weights come about */
     int choice;                 /* of a switch: the branch, -1: by the sign of x */
@@ -325,6 +352,44 @@ static fdl_module *make_sign_rows(const void *args)
     return fdl_module_done(m);
 }
 
+/* Takes what was joined apart again: the sum of its n parts along dim, each times its place from 1. */
+typedef struct fold {
+    int n, dim;
+    bool stacked;
+} fold;
+
+static fdl_tensor *fold_forward(void *self, fdl_tensor *x)
+{
+    const fold *f = self;
+    fdl_tensor *y = NULL;
+    int64_t size = f->stacked ? 1 : fdl_size(x, f->dim) / f->n;
+    for (int i = 0; i < f->n; i++) {
+        fdl_tensor *part = f->stacked ? fdl_select(x, f->dim, i) : fdl_narrow(x, f->dim, i * size, size);
+        part = fdl_mul(part, (double)(i + 1));
+        y = y ? fdl_add(y, part) : part;
+    }
+    return y;
+}
+
+static fdl_module *make_fold(const void *args);
+static const fdl_kind fold_kind = {
+    .name = "fold",
+    .size = sizeof(fold),
+    .make = make_fold,
+    .fields =
+        (const fdl_field[]){
+            FDL_ARG(fold, n, INT), FDL_ARG(fold, dim, INT), FDL_ARG(fold, stacked, BOOL), {0}},
+};
+
+static fdl_module *make_fold(const void *args)
+{
+    static const fdl_module_ops ops = {.kind = "fold", .size = sizeof(fold), .forward = fold_forward};
+    fdl_module *m = fdl_module_new(&ops);
+    memcpy(fdl_module_self(m), args, sizeof(fold));
+    fdl_module_describe(m, &fold_kind, args);
+    return fdl_module_done(m);
+}
+
 static fdl_module *make_sign(const void *args);
 static const fdl_kind sign_kind = {.name = "sign", .make = make_sign};
 
@@ -380,7 +445,7 @@ static bool takes_refs(const step *s)
 /* Steps whose own modules get the refs; a gate's and a switch's go to what decides. */
 static bool modules_take_refs(const step *s)
 {
-    return s->kind != ST_GATE && s->kind != ST_SPARSE && s->kind != ST_SWITCH;
+    return s->kind != ST_GATE && s->kind != ST_SPARSE && s->kind != ST_SWITCH && s->kind != ST_FROM;
 }
 
 static step random_step(limits l, const flow *f)
@@ -398,7 +463,11 @@ static step random_step(limits l, const flow *f)
     s.runs = 1 + below(4);
     s.halt = (halt)below(3);
     s.threshold = 2 * number();
-    s.mean = below(2);
+    static const fdl_merge_kind joins[] = {FDL_MERGE_ADD, FDL_MERGE_MUL, FDL_MERGE_CAT};
+    s.merge = s.kind == ST_FROM ? joins[below(3)] : (fdl_merge_kind)below(6);
+    s.dim = below(s.merge == FDL_MERGE_STACK ? 4 : 3) - 2; /* with -1 it is left out */
+    s.detached = s.kind == ST_MODULE && below(6) == 0;
+    s.renamed = below(3) == 0;
     s.has_skip = s.kind == ST_ALSO && below(3) == 0;
     s.choice = below(s.n + 1) - 1;
     s.over = -1;
@@ -409,10 +478,15 @@ static step random_step(limits l, const flow *f)
     if (s.kind == ST_MAP && !s.slices && f->tags > from && below(2))
         s.over = from + below(f->tags - from);
     bool later = takes_refs(&s) && below(4) == 0;
-    if (takes_refs(&s) && f->tags && below(2)) /* a graph wants r0, r1, ..., which are the first tags */
+    if (s.kind == ST_FROM) {
+        later = later || f->tags == from; /* the one or the other */
+        s.n_refs = !later;
+        s.refs[0] = later ? 0 : from + below(f->tags - from);
+    } else if (takes_refs(&s) && f->tags &&
+               below(2)) /* a graph wants r0, r1, ..., which are the first tags */
         s.n_refs = 1 + below(f->tags < MAX_REFS - 1 ? f->tags : MAX_REFS - 1);
-    for (int k = 0; k < s.n_refs; k++)
-        s.refs[k] = k;
+    for (int k = 0; s.kind != ST_FROM && k < s.n_refs; k++)
+        s.refs[k] = s.renamed ? below(f->tags) : k;
     if (later) {
         s.refs[s.n_refs] = -1; /* random_flow says which */
         s.later[s.n_refs++] = true;
@@ -539,10 +613,39 @@ static fdl_module *step_of(const step *s, fdl_module **m)
     }
 }
 
+/* "r1", or "r0=r1" where the step knows it as r0. */
+static fdl_module *using_ref(const step *s, int k)
+{
+    char text[32];
+    snprintf(text, sizeof text, "r%d=r%d", k, s->refs[k]);
+    return fdl_flow_using(s->renamed ? text : tag_name(s->refs[k]));
+}
+
+static fdl_opt_i64 dim_of(const step *s)
+{
+    bool said = s->dim != -1 && (s->merge == FDL_MERGE_CAT || s->merge == FDL_MERGE_STACK);
+    return said ? FDL_SOME(s->dim) : (fdl_opt_i64){0};
+}
+
+static void add_fold(fdl_flow_builder *b, const step *s, int n)
+{
+    bool stacked = s->merge == FDL_MERGE_STACK;
+    if (stacked || s->merge == FDL_MERGE_CAT)
+        check_ok(fdl_flow_add(b, make_fold(&(fold){n, s->dim, stacked})));
+}
+
+static fdl_module *from_step(const step *s)
+{
+    const char *tag = tag_name(s->refs[0]);
+    return s->merge == FDL_MERGE_ADD   ? fdl_flow_add_from(tag)
+           : s->merge == FDL_MERGE_MUL ? fdl_flow_mul_from(tag)
+                                       : fdl_flow_cat_from(tag, .dim = dim_of(s));
+}
+
 static void add_refs(fdl_flow_builder *b, const step *s, bool backwards)
 {
     for (int k = 0; k < s->n_refs; k++)
-        check_ok(fdl_flow_add(b, fdl_flow_using(tag_name(s->refs[backwards ? s->n_refs - 1 - k : k]))));
+        check_ok(fdl_flow_add(b, using_ref(s, backwards ? s->n_refs - 1 - k : k)));
 }
 
 static fdl_module *built(flow *f, int which)
@@ -557,11 +660,18 @@ static fdl_module *built(flow *f, int which)
         for (int k = 0; k < s->n; k++)
             check_some(m[k] = op_module(&s->ops[k], which));
         check_ok(fdl_flow_add(b, step_of(s, m)));
-        add_refs(b, s, false);
-        if (s->kind == ST_SPLIT) {
-            check_ok(fdl_flow_add(b, fdl_flow_merge(s->mean ? FDL_MERGE_MEAN : FDL_MERGE_ADD)));
+        if (s->kind != ST_FROM)
+            add_refs(b, s, false);
+        if (s->detached)
+            check_ok(fdl_flow_add(b, fdl_flow_detach()));
+        if (s->kind == ST_FROM) {
+            check_ok(fdl_flow_add(b, from_step(s)));
+            add_fold(b, s, 2);
+        } else if (s->kind == ST_SPLIT) {
+            check_ok(fdl_flow_add(b, fdl_flow_merge(s->merge, .dim = dim_of(s))));
             if (!f->mixed)
                 add_refs(b, s, true); /* and as operands */
+            add_fold(b, s, s->n + (f->mixed ? 0 : s->n_refs));
         }
         if (s->tagged)
             check_ok(fdl_flow_add(b, fdl_flow_tag(tag_name(tags++))));
@@ -794,16 +904,44 @@ static matrix map_value(step *s, matrix x, const matrix *refs)
     return y;
 }
 
+/* One operand more; at: its place from 0. */
+static matrix joined(const step *s, matrix x, const matrix *y, int at)
+{
+    matrix part = *y;
+    switch (s->merge) {
+    case FDL_MERGE_MUL:
+        return product(x, y);
+    case FDL_MERGE_MAX:
+        return larger_of(x, y);
+    case FDL_MERGE_CAT:
+    case FDL_MERGE_STACK:
+        part = scaled(part, at + 1);
+        return sum(x, &part);
+    default:
+        return sum(x, y);
+    }
+}
+
 static matrix split_value(const flow *f, step *s, const matrix *x, const matrix *refs)
 {
     matrix y = op_value(&s->ops[0], *x, s->n_refs, refs);
+    int at = 1;
     for (int k = 1; k < s->n; k++) {
         matrix more = op_value(&s->ops[k], *x, s->n_refs, refs);
-        y = sum(y, &more);
+        y = met(joined(s, y, &more, at++));
     }
     for (int k = s->n_refs - 1; !f->mixed && k >= 0; k--)
-        y = sum(y, &refs[k]);
-    return s->mean ? scaled(y, 1.0 / (s->n + (f->mixed ? 0 : s->n_refs))) : y;
+        y = met(joined(s, y, &refs[k], at++));
+    return s->merge == FDL_MERGE_MEAN ? scaled(y, 1.0 / at) : y;
+}
+
+/* Without its history. */
+static matrix plain_value(step *s, matrix x, const matrix *refs)
+{
+    matrix y = op_value(&s->ops[0], x, s->n_refs, refs);
+    for (int i = 0; s->detached && i < y.rows * y.cols; i++)
+        y.at[i].d = 0;
+    return y;
 }
 
 static matrix step_value(const flow *f, step *s, matrix x, const matrix *value, const matrix *refs)
@@ -830,8 +968,10 @@ static matrix step_value(const flow *f, step *s, matrix x, const matrix *value, 
         matrix y = op_value(&s->ops[0], x, s->n_refs, refs);
         return sum(y, &skip);
     }
+    case ST_FROM:
+        return joined(s, op_value(&s->ops[0], x, 0, NULL), &refs[0], 1);
     default:
-        return op_value(&s->ops[0], x, s->n_refs, refs);
+        return plain_value(s, x, refs);
     }
 }
 
@@ -1025,7 +1165,8 @@ static void check_written(fdl_module *g, flow *f, const calls *c, uint64_t from)
     char *text = fdl_topology_text(g, .functions = functions);
     check_some(text);
     fdl_module *other = fdl_topology_parse(
-        text, .kinds = FDL_KINDS(&scaled_kind, &add_kind, &scale_kind, &sign_kind, &sign_rows_kind),
+        text,
+        .kinds = FDL_KINDS(&scaled_kind, &add_kind, &scale_kind, &sign_kind, &sign_rows_kind, &fold_kind),
         .functions = functions);
     if (!other)
         print_error("%s\n", text);
