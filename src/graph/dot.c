@@ -479,6 +479,8 @@ static void write_edges(drawing *d, const view *v, const path *at);
 static void write_arrow(drawing *d, const view *v, const path *at, const graph_edge *e)
 {
     const graph_node *to = &v->g->node[e->to];
+    if (to->type->idle && to->type->idle(to, e->port))
+        return;
     write_exit(d->out, v, at, e->from);
     fputs(" -> ", d->out);
     write_entry(d->out, v, at, e->to, e->port);
@@ -488,6 +490,16 @@ static void write_arrow(drawing *d, const view *v, const path *at, const graph_e
         fputs(">]", d->out);
     }
     fputs(";\n", d->out);
+}
+
+/* Into what a step holds. */
+static void write_part_entry(FILE *out, const path *here, const part *p)
+{
+    path named = {here, p->name};
+    if (p->inner)
+        write_entry(out, p->inner, &named, p->inner->g->input[0].node, 0);
+    else
+        write_node_name(out, here, p->name);
 }
 
 static void write_edges_inside(drawing *d, const view *v, const path *at, int k)
@@ -505,10 +517,7 @@ static void write_edges_inside(drawing *d, const view *v, const path *at, int k)
             path named = {&here, p->name};
             write_node_name(d->out, at, v->g->node[k].id);
             fputs(" -> ", d->out);
-            if (p->inner)
-                write_entry(d->out, p->inner, &named, p->inner->g->input[0].node, 0);
-            else
-                write_node_name(d->out, &here, p->name);
+            write_part_entry(d->out, &here, p);
             fputs(";\n", d->out);
             if (p->inner)
                 write_exit(d->out, p->inner, &named, p->inner->g->output);
@@ -523,6 +532,12 @@ static void write_edges_inside(drawing *d, const view *v, const path *at, int k)
         fputs(" -> ", d->out);
         write_entry(d->out, v, at, k, 0);
         fputs(" [class=again, color=\"#8e44ad\", fontcolor=\"#8e44ad\", constraint=false];\n", d->out);
+        for (int i = 1; i < s->parts; i++) { /* what looks at the state */
+            write_exit(d->out, v, at, k);
+            fputs(" -> ", d->out);
+            write_part_entry(d->out, &here, &s->part[i]);
+            fputs(" [class=again, style=dashed, color=\"#8e44ad\"];\n", d->out);
+        }
     }
 }
 

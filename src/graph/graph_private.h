@@ -71,6 +71,8 @@ typedef struct node_type {
     node_look look;
     /* In drawings, behind the node's kind: "x 3". Writes to buf. NULL: nothing. */
     void (*note)(const graph_node *node, char *buf, size_t size);
+    /* Whether nothing is read from a port, which isn't drawn then. NULL: all are read. */
+    bool (*idle)(const graph_node *node, int port);
     fdl_tensor *(*run)(graph *g, const plan_node *p);
     /* The name of what it made (y) in ONNX; NULL, refused: it has none. Missing: the step isn't told in ONNX. */
     const char *(*onnx)(struct fdl_onnx *o, graph *g, const plan_node *p, fdl_tensor *y);

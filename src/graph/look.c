@@ -44,12 +44,21 @@ static bool is_input(const graph *g, int node)
     return false;
 }
 
+/* Further ones, too. */
+static bool is_output(const graph *g, int node)
+{
+    for (int i = 0; i < g->outputs; i++)
+        if (g->tag[g->further[i].node].node == node)
+            return true;
+    return node == g->output;
+}
+
 look look_of_node(const graph *g, int node, bool top)
 {
     const graph_node *n = &g->node[node];
     if (is_input(g, node) && (top || !n->module))
-        return top && node == g->output ? both : input;
-    if (top && node == g->output)
+        return top && is_output(g, node) ? both : input;
+    if (top && is_output(g, node))
         return output;
     return n->type->look == LOOK_MODULE && n->module ? look_of_module(n->module) : by_type[n->type->look];
 }

@@ -156,8 +156,14 @@ static void note_scan(const graph_node *node, char *buf, size_t size)
     snprintf(buf, size, "dim %d%s", s->o.dim, s->o.reverse ? ", reverse" : "");
 }
 
+/* Zeros take the first state's place, which without .init has none. */
+static bool is_idle(const graph_node *node, int port)
+{
+    return port == node->inputs && !((const scan *)node->module->self)->o.init;
+}
+
 static const node_type scan_node = {
-    .hashed_kind = "module", .look = LOOK_LOOP, .note = note_scan, .run = run_scan};
+    .hashed_kind = "module", .look = LOOK_LOOP, .note = note_scan, .idle = is_idle, .run = run_scan};
 
 /* ---- building ------------------------------------------------------------------------------------------ */
 

@@ -250,6 +250,145 @@ static void what_is_inside_on_request(void **state)
     fdl_module_free(g);
 }
 
+static void switches_are_boxes_with_branches(void **state)
+{
+    (void)state;
+    fdl_module *g = fdl_flow(
+        fdl_nn_linear(4, 4),
+        fdl_flow_switch(fdl_nn_argmax_selector(4, 2),
+                        FDL_MODULES(fdl_nn_linear(4, 4), fdl_flow(fdl_nn_gelu(), fdl_nn_linear(4, 4)))),
+        fdl_flow_tag("choice"), fdl_nn_relu());
+    check_some(g);
+    char *dot = fdl_graph_dot(g);
+    check_some(dot);
+    check_in(dot, "subgraph \"cluster switch_2\" {");
+    check_look(dot, "switch_2", "diamond", "#f5cba7");
+    check_in(line_of(dot, "switch_2"), "<B>selector</B><BR/>argmax_selector");
+    check_look(dot, "switch_2/branch_0", "box", "#eaecee");
+    check_look(dot, "switch_2/branch_1", "box", "#d6eaf8"); /* a graph */
+    check_look(dot, "switch_2/join", "circle", "#d5dbdb");
+    check_in(dot, "#choice");
+    check_in(dot, "\n\"linear_1\" -> \"switch_2\";\n");
+    check_in(dot, "\n\"switch_2\" -> \"switch_2/branch_1\";\n");
+    check_in(dot, "\n\"switch_2/branch_0\" -> \"switch_2/join\";\n");
+    check_in(dot, "\n\"switch_2/join\" -> \"relu_3\";\n");
+    check_accepted(dot);
+    free(dot);
+    dot = fdl_graph_dot(g, .expand = true);
+    check_some(dot);
+    check_in(dot, "\n\"switch_2\" -> \"switch_2/branch_1/gelu_1\";\n");
+    check_in(dot, "\n\"switch_2/branch_1/linear_2\" -> \"switch_2/join\";\n");
+    check_accepted(dot);
+    free(dot);
+    dot = fdl_graph_dot(g, .flat = true);
+    check_look(dot, "switch_2", "diamond", "#f5cba7");
+    check_in(line_of(dot, "switch_2"), "<B>switch</B>");
+    check_not_in(dot, "switch_2/");
+    free(dot);
+    fdl_module_free(g);
+}
+
+static void maps_and_scans(void **state)
+{
+    (void)state;
+    fdl_module *g =
+        fdl_flow(fdl_nn_linear(4, 4), fdl_flow_tag("first"),
+                 fdl_flow_map(fdl_flow(fdl_nn_linear(4, 4), fdl_nn_tanh()), .batched = true),
+                 fdl_flow_scan(fdl_nn_gru_cell(4, 4), .dim = 1),
+                 fdl_flow_scan(fdl_nn_gru_cell(4, 4), .init = "first"), fdl_flow_tag("seq"), fdl_nn_relu());
+    check_some(g);
+    char *dot = fdl_graph_dot(g);
+    check_some(dot);
+    check_look(dot, "map_2", "parallelogram", "#a9cce3");
+    check_look(dot, "scan_3", "box3d", "#d7bde2");
+    check_look(dot, "scan_4", "box3d", "#d7bde2");
+    check_in(line_of(dot, "scan_3"), "<B>scan dim 1</B>");
+    check_in(line_of(dot, "scan_4"), "#seq");
+    check_in(dot, "\n\"map_2\" -> \"scan_3\";\n");
+    check_not_in(dot, "\"map_2\" -> \"scan_3\" [class=ref"); /* its first state is zeros */
+    check_in(dot, "\n\"linear_1\" -> \"scan_4\" [class=ref");
+    check_in(dot, "label=<&#160;state>]");
+    check_accepted(dot);
+    free(dot);
+    dot = fdl_graph_dot(g, .expand = true);
+    check_some(dot);
+    check_in(dot, "\n\"linear_1\" -> \"map_2/linear_1\";\n");
+    check_in(dot, "\n\"map_2/tanh_2\" -> \"scan_3/cell\";\n");
+    check_not_in(dot, "\"map_2/tanh_2\" -> \"map_2/linear_1\""); /* a map isn't run again */
+    check_in(dot, "\n\"scan_3/cell\" -> \"scan_3/cell\" [class=again");
+    check_in(line_of(dot, "scan_3/cell"), "<B>cell</B><BR/>grucell");
+    check_accepted(dot);
+    free(dot);
+    fdl_module_free(g);
+}
+
+static void loops_say_how_often(void **state)
+{
+    (void)state;
+    fdl_module *g =
+        fdl_flow(fdl_nn_linear(4, 4),
+                 fdl_flow_loop(fdl_nn_linear(4, 4), .while_cond = fdl_nn_threshold_halt(0.5), .max = 5),
+                 fdl_flow_loop(fdl_flow(fdl_nn_linear(4, 4), fdl_nn_tanh()), .max = 3,
+                               .until_cond = fdl_flow(fdl_nn_linear(4, 1), fdl_nn_sigmoid())),
+                 fdl_flow_loop(fdl_nn_linear(4, 4), .act = fdl_nn_linear(4, 1), .max = 4),
+                 fdl_flow_loop(fdl_nn_linear(4, 4), .n = 2), fdl_nn_relu());
+    check_some(g);
+    char *dot = fdl_graph_dot(g);
+    check_some(dot);
+    static const char *const notes[] = {"<B>loop ≤5</B>", "<B>loop ≤3</B>", "<B>loop ×4</B>",
+                                        "<B>loop ×2</B>"};
+    for (int i = 0; i < 4; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "loop_%d", i + 2);
+        check_look(dot, name, "box3d", "#d7bde2");
+        check_in(line_of(dot, name), notes[i]);
+    }
+    free(dot);
+    dot = fdl_graph_dot(g, .expand = true);
+    check_some(dot);
+    check_in(line_of(dot, "loop_2/cond"), "<B>cond</B><BR/>threshold_halt");
+    check_in(dot, "\n\"loop_2/body\" -> \"loop_2/cond\" [class=again, style=dashed");
+    check_in(dot, "\n\"loop_3/body/tanh_2\" -> \"loop_3/body/linear_1\" [class=again, color");
+    check_in(dot, "\n\"loop_3/body/tanh_2\" -> \"loop_3/cond/linear_1\" [class=again, style=dashed");
+    check_in(dot, "\n\"loop_4/body\" -> \"loop_4/cond\" [class=again, style=dashed");
+    check_not_in(dot, "loop_5/cond");
+    check_in(dot, "\n\"loop_3/body/tanh_2\" -> \"loop_4/body\";\n");
+    check_accepted(dot);
+    free(dot);
+    fdl_module_free(g);
+}
+
+static void each_output_is_one(void **state)
+{
+    (void)state;
+    fdl_module *g = fdl_flow(fdl_nn_linear(4, 4), fdl_flow_input("ctx"), fdl_flow_tag("enc"),
+                             fdl_flow_fork(fdl_nn_linear(4, 2)), fdl_flow_tag("side"), fdl_nn_relu(),
+                             fdl_flow_detach(), fdl_flow_cat_from("enc"), fdl_flow_mul_from("ctx"),
+                             fdl_nn_linear(8, 2), fdl_flow_output("enc", "side"));
+    check_some(g);
+    char *dot = fdl_graph_dot(g);
+    check_some(dot);
+    check_look(dot, "linear_1", "doubleoctagon", "#aed6f1");
+    check_look(dot, "input_ctx_2", "invhouse", "#aed6f1");
+    check_look(dot, "linear_3", "house", "#a9dfbf");
+    check_look(dot, "detach_5", "box", "#eaecee");
+    check_look(dot, "cat_6", "circle", "#d5dbdb");
+    check_look(dot, "mul_7", "circle", "#d5dbdb");
+    check_look(dot, "linear_8", "house", "#a9dfbf");
+    check_in(dot, "\n\"linear_1\" -> \"cat_6\" [class=ref");
+    check_in(dot, "label=<&#160;enc>]");
+    check_accepted(dot);
+    free(dot);
+    /* inside of another graph they are none */
+    g = fdl_flow(fdl_nn_relu(), g, fdl_flow_using("ctx=again"), fdl_nn_linear(2, 4), fdl_flow_tag("again"));
+    dot = fdl_graph_dot(g, .expand = true);
+    check_some(dot);
+    check_look(dot, "graph_2/linear_3", "box", "#eaecee");
+    check_accepted(dot);
+    free(dot);
+    fdl_module_free(g);
+}
+
 /* Graphs that hold each other twice: whole they would have 2^40 nodes. */
 static void shared_graphs_stay_bounded(void **state)
 {
@@ -401,6 +540,10 @@ int main(void)
         cmocka_unit_test(state_goes_back_to_its_readers),
         cmocka_unit_test(gates_are_boxes_with_experts),
         cmocka_unit_test(what_is_inside_on_request),
+        cmocka_unit_test(switches_are_boxes_with_branches),
+        cmocka_unit_test(maps_and_scans),
+        cmocka_unit_test(loops_say_how_often),
+        cmocka_unit_test(each_output_is_one),
         cmocka_unit_test(shared_graphs_stay_bounded),
         cmocka_unit_test(parameters_are_counted),
         cmocka_unit_test(labels_are_shown),
