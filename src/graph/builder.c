@@ -254,6 +254,7 @@ fdl_module *fdl_flow_build(fdl_flow_builder *b)
     free(b->branch);
     free(b->target);
     name_free(&b->awaited);
+    name_free(&b->published);
     name_free(&b->names);
     free(b);
     return m;

@@ -73,6 +73,13 @@ static fdl_status check_refs(fdl_flow_builder *b, const graph_node *node, int n,
                      some(&missing), some(&unknown));
 }
 
+/* Without a plain forward there is nothing that such a module could do alone. */
+const char *const *required_refs(fdl_module *m)
+{
+    const fdl_module_ops *ops = m->ops;
+    return ops->ref_names && ops->ref_names[0] && !ops->forward ? ops->ref_names : NULL;
+}
+
 static fdl_status check_node_refs(fdl_flow_builder *b, const graph_node *node)
 {
     if (!node->taker)
@@ -81,7 +88,7 @@ static fdl_status check_node_refs(fdl_flow_builder *b, const graph_node *node)
     const char *const *takes = node->taker->ops->ref_names;
     int n = 0;
     if (!child) {
-        while (node->refs && takes && takes[n])
+        while ((node->refs || required_refs(node->taker)) && takes && takes[n])
             n++;
         return n ? check_refs(b, node, n, takes) : FDL_OK;
     }

@@ -24,17 +24,32 @@ int flow_control(fdl_flow_builder *b, fdl_module *step, const node_type *type, c
 
 fdl_status flow_takes_one(fdl_flow_builder *b, fdl_module *step, int i, const char *what)
 {
-    const graph *part = graph_or_null(step->children.at[i]);
+    fdl_module *m = step->children.at[i]->real;
+    const graph *part = graph_or_null(m);
+    const char *const *takes = part ? NULL : required_refs(m);
+    if (takes)
+        return flow_fail(b, FDL_E_ARG, "%s %s takes \"%s\" by fdl_flow_using; it gets one input alone", what,
+                         fdl_module_kind(m), takes[0]);
     if (!part || part->inputs == 1)
         return FDL_OK;
     return flow_fail(b, FDL_E_ARG, "%s is a graph with the input \"%s\"; it gets one input alone", what,
                      part->input[1].name);
 }
 
-fdl_status flow_publishes(fdl_flow_builder *b, const char *option, const char *name)
+fdl_status flow_publishes(fdl_flow_builder *b, int node, const char *option, const char *name)
 {
-    const char *fault = name ? name_fault(name) : NULL;
-    return fault ? flow_fail(b, FDL_E_ARG, "%s \"%s\" %s", option, name, fault) : FDL_OK;
+    if (!name)
+        return FDL_OK;
+    const char *fault = name_fault(name);
+    if (fault)
+        return flow_fail(b, FDL_E_ARG, "%s \"%s\" %s", option, name, fault);
+    int other = name_find(&b->published, name);
+    if (other == node)
+        return flow_fail(b, FDL_E_ARG, "%s: %s publishes \"%s\" twice", option, b->g->node[node].id, name);
+    if (other >= 0)
+        return flow_fail(b, FDL_E_ARG, "%s: %s publishes \"%s\", as %s does", option, b->g->node[node].id,
+                         name, b->g->node[other].id);
+    return name_put(&b->published, name, node);
 }
 
 int flow_find(fdl_flow_builder *b, const char *option, const char *tag)

@@ -91,6 +91,8 @@ struct graph_node {
     bool sums;              /* refs are further operands */
     int inputs;             /* ports before the refs */
     int refs, ref_room;
+    int own_refs;             /* the first refs, which the step itself wires */
+    const char *own_hint;     /* how the user has a say in their values */
     const char **ref_names;   /* in order of fdl_flow_using */
     const char **ref_sources; /* whose value each is: a tag, or the name of a state */
     int state;                /* of a reader of state: which; -1: it is none */
@@ -383,8 +385,9 @@ struct fdl_flow_builder {
     int first, last; /* the nodes of the step that modifiers speak of: first <= node < last */
     int *target, targets, target_room; /* those that get its refs */
 
-    name_map names;   /* tag i has i, group i has -2 - i */
-    name_map awaited; /* names used before their tag: the state's number */
+    name_map names;     /* tag i has i, group i has -2 - i */
+    name_map awaited;   /* names used before their tag: the state's number */
+    name_map published; /* names of .trace_* options: the node */
 };
 
 /* How a step builds. */
@@ -433,16 +436,19 @@ const char *flow_name(fdl_flow_builder *b, const char *what, const char *name);
  * set. */
 int flow_control(fdl_flow_builder *b, fdl_module *step, const node_type *type, const char *kind, int taker,
                  const char *role);
+/* The names of the refs that m can't do without; NULL: it has none. Not for graphs. */
+const char *const *required_refs(fdl_module *m);
 /* That child i of the step, "expert 1", takes x alone. */
 fdl_status flow_takes_one(fdl_flow_builder *b, fdl_module *step, int i, const char *what);
 /* The node with that tag, which stands before; option: ".over". -1: the error is set. */
 int flow_find(fdl_flow_builder *b, const char *option, const char *tag);
-/* The value of node `from` as a ref of the target; name is the arena's. */
-fdl_status flow_ref(fdl_flow_builder *b, int target, const char *name, int from);
+/* The value of node `from` as a ref of the target that the step wires itself; name is the arena's. fdl_flow_using of that name
+ * is refused with the hint (static). */
+fdl_status flow_ref(fdl_flow_builder *b, int target, const char *name, int from, const char *hint);
 /* That m may run twice: no graph in it carries state. */
 fdl_status flow_check_recompute(fdl_flow_builder *b, fdl_module *m);
-/* That `name` (NULL: none) can name what a step publishes; option: ".trace_choice". */
-fdl_status flow_publishes(fdl_flow_builder *b, const char *option, const char *name);
+/* The node publishes as `name` (borrowed; NULL: it doesn't), as no other option of the flow may; option: ".trace_choice". */
+fdl_status flow_publishes(fdl_flow_builder *b, int node, const char *option, const char *name);
 /* A plain module as a step. */
 fdl_status flow_add_module(fdl_flow_builder *b, fdl_module *m);
 /* Whether the tags that are outputs exist; notes their numbers. */

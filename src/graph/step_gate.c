@@ -155,8 +155,7 @@ static fdl_status check_top_k(fdl_flow_builder *b, const gate *s)
                          : o->normalize    ? ".normalize"
                          : o->trace_choice ? ".trace_choice"
                                            : ".trace_balance");
-    FDL_TRY(flow_publishes(b, ".trace_choice", o->trace_choice));
-    return flow_publishes(b, ".trace_balance", o->trace_balance);
+    return FDL_OK;
 }
 
 static fdl_status add_gate(fdl_flow_builder *b, fdl_module *step)
@@ -170,9 +169,12 @@ static fdl_status add_gate(fdl_flow_builder *b, fdl_module *step)
         FDL_TRY(flow_takes_one(b, step, i + 1, what));
     }
     FDL_TRY(check_top_k(b, s));
-    FDL_TRY(flow_publishes(b, ".trace_weights", s->o.trace_weights));
     int node = flow_control(b, step, &gate_node, "gate", 0, "its router ");
-    return node < 0 ? fdl_error_pending() : FDL_OK;
+    if (node < 0)
+        return fdl_error_pending();
+    FDL_TRY(flow_publishes(b, node, ".trace_weights", s->o.trace_weights));
+    FDL_TRY(flow_publishes(b, node, ".trace_choice", s->o.trace_choice));
+    return flow_publishes(b, node, ".trace_balance", s->o.trace_balance);
 }
 
 static const step_type gate_type = {.ops = {.kind = "fdl_flow_gate", .size = sizeof(gate)},

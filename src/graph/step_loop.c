@@ -226,8 +226,7 @@ static fdl_status check_options(fdl_flow_builder *b, const loop *s)
                          (long long)o->max);
     if (o->vote < FDL_HALT_ALL || o->vote > FDL_HALT_FIRST)
         return flow_fail(b, FDL_E_ARG, "%d is no .vote; FDL_HALT_ALL, ANY, MEAN and FIRST are", (int)o->vote);
-    FDL_TRY(flow_publishes(b, ".trace_ponder", o->trace_ponder));
-    return flow_publishes(b, ".trace_cond", o->trace_cond);
+    return FDL_OK;
 }
 
 static fdl_status check_body(fdl_flow_builder *b, const loop *s, fdl_module *body)
@@ -249,7 +248,10 @@ static fdl_status add_loop(fdl_flow_builder *b, fdl_module *step)
     if (step->children.n > CONDITION)
         FDL_TRY(flow_takes_one(b, step, CONDITION, "its condition"));
     int node = flow_control(b, step, &loop_node, "loop", BODY, "its body ");
-    return node < 0 ? fdl_error_pending() : FDL_OK;
+    if (node < 0)
+        return fdl_error_pending();
+    FDL_TRY(flow_publishes(b, node, ".trace_ponder", s->o.trace_ponder));
+    return flow_publishes(b, node, ".trace_cond", s->o.trace_cond);
 }
 
 static void free_loop(void *self)

@@ -304,6 +304,9 @@ static fdl_status give(fdl_flow_builder *b, int target, const request *r)
     for (int i = 0; i < node->refs; i++) {
         if (strcmp(node->ref_names[i], r->name) != 0)
             continue;
+        if (i < node->own_refs)
+            return flow_fail(b, FDL_E_ARG, "%s gets \"%s\" from its own step; %s", node->id, r->name,
+                             node->own_hint);
         if (strcmp(node->ref_sources[i], r->source) == 0)
             return FDL_OK;
         return flow_fail(b, FDL_E_ARG, "%s gets two values as \"%s\": those of \"%s\" and \"%s\"", node->id,
@@ -317,12 +320,14 @@ static fdl_status give(fdl_flow_builder *b, int target, const request *r)
     return add_ref(b, taking, r->name, r->source);
 }
 
-fdl_status flow_ref(fdl_flow_builder *b, int target, const char *name, int from)
+fdl_status flow_ref(fdl_flow_builder *b, int target, const char *name, int from, const char *hint)
 {
-    const graph_node *node = &b->g->node[target];
+    graph_node *node = &b->g->node[target];
     FDL_TRY(check_target(b, node, name));
     FDL_TRY(flow_edge(b, from, target, node->inputs + node->refs));
-    return add_ref(b, &b->g->node[target], name, name);
+    node->own_refs++;
+    node->own_hint = hint;
+    return add_ref(b, node, name, name);
 }
 
 fdl_status flow_use(fdl_flow_builder *b, int node, const char *name)

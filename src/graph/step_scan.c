@@ -185,13 +185,15 @@ static fdl_status add_scan(fdl_flow_builder *b, fdl_module *m)
                          cell->ops->kind, s->o.width ? "width" : "recompute");
     if (s->o.recompute)
         FDL_TRY(flow_check_recompute(b, cell));
-    FDL_TRY(flow_publishes(b, ".trace_state", s->o.trace_state));
     int from = s->o.init ? flow_find(b, ".init", s->o.init) : x;
     int node = from < 0 ? -1 : flow_control(b, m, &scan_node, "scan", 0, "its cell ");
     if (node < 0)
         return fdl_error_pending();
+    FDL_TRY(flow_publishes(b, node, ".trace_state", s->o.trace_state));
     char *own = arena_text(&b->g->memory, "%s", name);
-    return own ? flow_ref(b, node, own, from) : FDL_E_OOM;
+    return own ? flow_ref(b, node, own, from,
+                          "it is the state, which goes from step to step; .init gives the first one")
+               : FDL_E_OOM;
 }
 
 static void free_scan(void *self)

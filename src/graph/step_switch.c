@@ -92,9 +92,8 @@ static fdl_status add_switch(fdl_flow_builder *b, fdl_module *step)
         snprintf(what, sizeof what, "branch %d", i);
         FDL_TRY(flow_takes_one(b, step, i + 1, what));
     }
-    FDL_TRY(flow_publishes(b, ".trace_choice", s->o.trace_choice));
     int node = flow_control(b, step, &switch_node, "switch", 0, "its selector ");
-    return node < 0 ? fdl_error_pending() : FDL_OK;
+    return node < 0 ? fdl_error_pending() : flow_publishes(b, node, ".trace_choice", s->o.trace_choice);
 }
 
 static const step_type switch_type = {.ops = {.kind = "fdl_flow_switch", .size = sizeof(switch_step)},

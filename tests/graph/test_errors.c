@@ -407,6 +407,59 @@ static void a_failed_forward_leaves_the_graph_usable(void **state)
     fdl_module_free(g);
 }
 
+static fdl_tensor *joined(fdl_tensor *x, const fdl_refs *r)
+{
+    return fdl_add(x, fdl_refs_need(r, "skip"));
+}
+
+static fdl_module *joining(void)
+{
+    return fdl_nn_fn_refs(joined, "skip");
+}
+
+static void refs_that_nobody_wires_or_the_step_itself(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    refused(fdl_flow(m(), joining()), FDL_E_ARG, "step 1", "\"skip\"");
+    refused(fdl_flow(m(), fdl_flow_also(joining())), FDL_E_ARG, "step 1", "\"skip\"");
+    refused(fdl_flow(m(), fdl_flow_loop(joining(), .n = 2)), FDL_E_ARG, "step 1", "\"skip\"");
+    refused(fdl_flow(m(), fdl_flow_gate(m(), FDL_MODULES(m(), joining()))), FDL_E_ARG, "expert 1",
+            "\"skip\"");
+    fdl_module *wired = fdl_flow(fdl_nn_identity(), fdl_flow_tag("skip"), joining(), fdl_flow_using("skip"));
+    check_some(wired);
+    fdl_module_free(wired);
+    refused(fdl_flow(fdl_flow_scan(fdl_nn_gru_cell(2, 2)), fdl_flow_using("state"), fdl_flow_tag("state")),
+            FDL_E_ARG, "scan_2", "\"state\"", ".init");
+}
+
+static fdl_module *published_gate(const char *balance, const char *choice)
+{
+    return fdl_flow_gate(fdl_nn_softmax_router(2, 2), FDL_MODULES(m(), m()), .top_k = 1,
+                         .trace_balance = balance, .trace_choice = choice);
+}
+
+static void one_step_publishes_a_name(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    refused(fdl_flow(m(), published_gate("b", NULL), published_gate("b", NULL)), FDL_E_ARG, "gate_3",
+            "gate_2", "\"b\"");
+    refused(fdl_flow(m(), published_gate("b", "b")), FDL_E_ARG, "gate_2", "twice", "\"b\"");
+    refused(fdl_flow(m(), published_gate("b", NULL),
+                     fdl_flow_switch(fdl_nn_fixed_selector(0), FDL_MODULES(m(), m()), .trace_choice = "b")),
+            FDL_E_ARG, "switch_3", "gate_2", "\"b\"");
+    refused(fdl_flow(m(), published_gate("b", NULL),
+                     fdl_flow_loop(m(), .until_cond = m(), .max = 2, .trace_cond = "b")),
+            FDL_E_ARG, "loop_3", "gate_2", "\"b\"");
+    refused(
+        fdl_flow(m(), published_gate("b", NULL), fdl_flow_scan(fdl_nn_gru_cell(2, 2), .trace_state = "b")),
+        FDL_E_ARG, "scan_3", "gate_2", "\"b\"");
+    fdl_module *two = fdl_flow(m(), published_gate("a", NULL), published_gate("b", NULL));
+    check_some(two);
+    fdl_module_free(two);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -424,6 +477,8 @@ int main(void)
         cmocka_unit_test(errors_in_forward_name_their_node),
         cmocka_unit_test(an_older_error_gets_no_prefix),
         cmocka_unit_test(a_failed_forward_leaves_the_graph_usable),
+        cmocka_unit_test(refs_that_nobody_wires_or_the_step_itself),
+        cmocka_unit_test(one_step_publishes_a_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
