@@ -116,7 +116,7 @@ int main(int argc, char **argv)
     fdl_optim_free(opt);
     FDL_CHECK(fdl_module_free(model));
 
-    bool ok = left < 0.1 && idlest > 0.02; /* the best single linear map leaves three quarters */
+    bool ok = left < 0.1 && idlest > 0; /* the best single linear map leaves three quarters; nobody is idle */
     printf("of the variance on new rows %.3f is left; the idlest expert has %.3f of them%s\n", left, idlest,
            ok ? "" : ": something is wrong");
     return ok ? 0 : 1;
