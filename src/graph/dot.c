@@ -536,7 +536,7 @@ static void write_edges_inside(drawing *d, const view *v, const path *at, int k)
             write_exit(d->out, v, at, k);
             fputs(" -> ", d->out);
             write_part_entry(d->out, &here, &s->part[i]);
-            fputs(" [class=again, style=dashed, color=\"#8e44ad\"];\n", d->out);
+            fputs(" [class=again, style=dashed, color=\"#8e44ad\", constraint=false];\n", d->out);
         }
     }
 }
