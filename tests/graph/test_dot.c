@@ -338,7 +338,7 @@ static void loops_say_how_often(void **state)
     static const char *const notes[] = {"<B>loop ≤5</B>", "<B>loop ≤3</B>", "<B>loop ×4</B>",
                                         "<B>loop ×2</B>"};
     for (int i = 0; i < 4; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "loop_%d", i + 2);
         check_look(dot, name, "box3d", "#d7bde2");
         check_in(line_of(dot, name), notes[i]);
