@@ -1,11 +1,13 @@
-/* The recorded numbers of tests/fixtures/nn.safetensors: 8 bytes header length, a JSON header, the tensors'
- * bytes. */
+/* The recorded numbers of tests/fixtures/nn/: files of 8 bytes header length, a JSON header, the tensors' bytes. */
 #ifndef FLODL_TESTS_NN_FIXTURE_H
 #define FLODL_TESTS_NN_FIXTURE_H
 
 #include "check.h"
 
+#include <dirent.h>
 #include <jansson.h>
+
+enum { FIXTURE_FILES = 64 };
 
 typedef struct fixture {
     json_t *header;
@@ -13,45 +15,100 @@ typedef struct fixture {
     size_t data; /* where the tensors begin in it */
 } fixture;
 
-static fixture recorded;
+static fixture recorded[FIXTURE_FILES];
+static int recorded_files;
+
+static bool fixture_read(const char *path, fixture *x)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f || fseek(f, 0, SEEK_END) != 0)
+        return false;
+    long size = ftell(f);
+    rewind(f);
+    x->bytes = malloc((size_t)size);
+    bool read = x->bytes && fread(x->bytes, 1, (size_t)size, f) == (size_t)size;
+    fclose(f);
+    if (!read)
+        return false;
+    uint64_t length;
+    memcpy(&length, x->bytes, sizeof length);
+    x->header = json_loadb(x->bytes + 8, length, 0, NULL);
+    x->data = 8 + length;
+    return x->header != NULL;
+}
 
 static int fixture_open(void **state)
 {
     (void)state;
-    FILE *f = fopen(FLODL_SOURCE_DIR "/tests/fixtures/nn.safetensors", "rb");
-    if (!f || fseek(f, 0, SEEK_END) != 0)
-        return -1;
-    long size = ftell(f);
-    rewind(f);
-    recorded.bytes = malloc((size_t)size);
-    bool read = recorded.bytes && fread(recorded.bytes, 1, (size_t)size, f) == (size_t)size;
-    fclose(f);
-    if (!read)
-        return -1;
-    uint64_t length;
-    memcpy(&length, recorded.bytes, sizeof length);
-    recorded.header = json_loadb(recorded.bytes + 8, length, 0, NULL);
-    recorded.data = 8 + length;
-    return recorded.header ? 0 : -1;
+    DIR *d = opendir(FLODL_SOURCE_DIR "/tests/fixtures/nn");
+    bool ok = d != NULL;
+    for (struct dirent *e; ok && (e = readdir(d));) {
+        size_t n = strlen(e->d_name);
+        if (n < 12 || strcmp(e->d_name + n - 12, ".safetensors") != 0)
+            continue;
+        char path[512];
+        snprintf(path, sizeof path, FLODL_SOURCE_DIR "/tests/fixtures/nn/%s", e->d_name);
+        ok = recorded_files < FIXTURE_FILES && fixture_read(path, &recorded[recorded_files]);
+        recorded_files += ok;
+    }
+    if (d)
+        closedir(d);
+    return ok && recorded_files ? 0 : -1;
 }
 
 static int fixture_close(void **state)
 {
     (void)state;
-    json_decref(recorded.header);
-    free(recorded.bytes);
+    for (int i = 0; i < recorded_files; i++) {
+        json_decref(recorded[i].header);
+        free(recorded[i].bytes);
+    }
     return 0;
+}
+
+/* The entry of that name and the file that has it, or NULL. */
+static json_t *fixture_entry(const char *name, const fixture **file)
+{
+    for (int i = 0; i < recorded_files; i++) {
+        json_t *entry = json_object_get(recorded[i].header, name);
+        *file = &recorded[i];
+        if (entry)
+            return entry;
+    }
+    return NULL;
 }
 
 static inline bool fixture_has(const char *name)
 {
-    return json_object_get(recorded.header, name) != NULL;
+    const fixture *file = NULL;
+    return fixture_entry(name, &file) != NULL;
+}
+
+/* How many recorded names begin so. */
+static inline int fixture_count(const char *start)
+{
+    int n = 0;
+    const char *key;
+    json_t *value;
+    for (int i = 0; i < recorded_files; i++)
+        json_object_foreach(recorded[i].header, key, value) n += strncmp(key, start, strlen(start)) == 0;
+    return n;
+}
+
+/* The seed of a row of the table: FNV-1a of its name, so that rows may come and go. */
+static inline uint64_t fixture_seed(const char *row)
+{
+    uint32_t h = 2166136261u;
+    for (; *row; row++)
+        h = (h ^ (uint8_t)*row) * 16777619u;
+    return h;
 }
 
 /* The recorded tensor of that name: float32 or int64 (scope). */
 static fdl_tensor *fixture_get(const char *name)
 {
-    json_t *entry = json_object_get(recorded.header, name);
+    const fixture *file = NULL;
+    json_t *entry = fixture_entry(name, &file);
     if (!entry)
         fail_msg("nothing is recorded as %s", name);
     bool whole = strcmp(json_string_value(json_object_get(entry, "dtype")), "I64") == 0;
@@ -61,8 +118,8 @@ static fdl_tensor *fixture_get(const char *name)
         shape.d[i] = json_integer_value(json_array_get(dims, (size_t)i));
     size_t begin = (size_t)json_integer_value(json_array_get(offsets, 0));
     size_t end = (size_t)json_integer_value(json_array_get(offsets, 1));
-    fdl_tensor *t = fdl_from_bytes(recorded.bytes + recorded.data + begin, end - begin,
-                                   whole ? FDL_INT64 : FDL_FLOAT32, shape);
+    fdl_tensor *t =
+        fdl_from_bytes(file->bytes + file->data + begin, end - begin, whole ? FDL_INT64 : FDL_FLOAT32, shape);
     assert_non_null(t);
     return t;
 }

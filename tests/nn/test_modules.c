@@ -7,7 +7,6 @@ typedef struct row {
     const char *name, *kind;
     fdl_module *(*make)(void);
     bool indices;
-    uint64_t seed; /* its place in the table */
 } row;
 
 #define VALUES(...) false
@@ -22,7 +21,7 @@ typedef struct row {
 #undef MODULE
 
 static const row rows[] = {
-#define MODULE(name, kind, constructor, torch, input) {#name, #kind, make_##name, input, 0},
+#define MODULE(name, kind, constructor, torch, input) {#name, #kind, make_##name, input},
 #include "modules.def"
 #undef MODULE
 };
@@ -71,17 +70,14 @@ static void expect_initial(const row *r, fdl_param *p, const char *key)
 static int recorded_states(const char *name)
 {
     char start[128];
-    int n = 0, length = snprintf(start, sizeof start, "%s/init.", name);
-    const char *key;
-    json_t *value;
-    json_object_foreach(recorded.header, key, value) n += strncmp(key, start, (size_t)length) == 0;
-    return n;
+    snprintf(start, sizeof start, "%s/init.", name);
+    return fixture_count(start);
 }
 
 static void begins_as_pytorch(const row *r)
 {
     FDL_SCOPE;
-    fdl_manual_seed(r->seed);
+    fdl_manual_seed(fixture_seed(r->name));
     fdl_module *m = r->make();
     if (!m)
         fail_msg("%s: %s", r->name, fdl_last_error()->message);
@@ -202,11 +198,8 @@ static void leaves_nothing_behind(const row *r)
     static void every_module_##name(void **state) \
     {                                             \
         (void)state;                              \
-        for (int i = 0; i < ROWS; i++) {          \
-            row r = rows[i];                      \
-            r.seed = (uint64_t)i;                 \
-            name(&r);                             \
-        }                                         \
+        for (int i = 0; i < ROWS; i++)            \
+            name(&rows[i]);                       \
     }
 OVER_ROWS(begins_as_pytorch)
 OVER_ROWS(trains_as_pytorch)

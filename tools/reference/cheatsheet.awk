@@ -60,7 +60,7 @@ END {
     }
     print "# Cheat sheet"
     print ""
-    print "<!-- Generated from tests/ops.def, tests/modules.def, tools/reference/parity.txt and the public headers by"
+    print "<!-- Generated from tests/ops.def, tests/modules/, tools/reference/parity.txt and the public headers by"
     print "     tools/reference/generate. -->"
     print ""
     print "One line an operation. Where the two columns show calls with values, a test holds their results equal; where they show"

@@ -1,4 +1,4 @@
-# Reads the tables beside the headers, after model.awk: the rows of tests/ops.def and tests/modules.def, and parity.txt.
+# Reads the tables beside the headers, after model.awk: the rows of tests/ops.def and tests/modules/*.def, and parity.txt.
 #
 #   rows, row_c[i], row_python[i], row_kind[i]    calls that the tests hold equal
 #   tables                                        the text of all of them

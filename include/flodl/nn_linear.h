@@ -1,0 +1,65 @@
+/* Linear maps, shapes, plain functions as modules. torch.nn.Linear, Flatten, Unflatten, Identity. nn.h says what holds for all constructors. */
+#ifndef FLODL_NN_LINEAR_H
+#define FLODL_NN_LINEAR_H
+
+#include "flodl/module.h"
+#include "flodl/shape.h"
+
+FDL_BEGIN_DECLS
+
+/* ---- linear -------------------------------------------------------------------------------------------- */
+
+typedef struct fdl_nn_linear_opts {
+    int opts_;
+    bool no_bias;
+    fdl_param
+        *tie; /* use this weight [out, in], such as an embedding's; listed and saved once, gradients add up */
+    fdl_dtype dtype;
+    fdl_device device;
+} fdl_nn_linear_opts;
+/* nn.Linear: [*, in] -> [*, out], x weight^T + bias. Parameters weight [out, in], bias [out], uniform within
+ * 1/sqrt(in). */
+FDL_API fdl_module *fdl_nn_linear_opt(int64_t in, int64_t out, const fdl_nn_linear_opts *opts);
+
+/* ---- shape -------------------------------------------------------------------------------------- */
+
+typedef struct fdl_nn_flatten_opts {
+    int opts_;
+    fdl_opt_i64 start; /* default 1: FDL_SOME(0) flattens the batch too */
+    fdl_opt_i64 end;   /* default -1 */
+} fdl_nn_flatten_opts;
+/* nn.Flatten: [N, a, b] -> [N, ab]. */
+FDL_API fdl_module *fdl_nn_flatten_opt(const fdl_nn_flatten_opts *opts);
+/* nn.Unflatten: dim becomes dims of this shape; one extent may be -1. */
+FDL_API fdl_module *fdl_nn_unflatten(int dim, fdl_shape shape);
+/* fdl_reshape(x, shape): x of as many elements -> [shape]; one extent may be -1. */
+FDL_API fdl_module *fdl_nn_reshape(fdl_shape shape);
+/* nn.Identity: the input itself. */
+FDL_API fdl_module *fdl_nn_identity(void);
+
+typedef struct fdl_nn_fn_opts {
+    int opts_;
+    const char *name; /* the module's kind, a lowercase identifier, copied; default "fn" */
+} fdl_nn_fn_opts;
+/* A plain function as a module: fdl_nn_fn(fdl_sin). */
+FDL_API fdl_module *fdl_nn_fn_opt(fdl_tensor *(*f)(fdl_tensor *x), const fdl_nn_fn_opts *opts);
+/* `fdl_nn_fn_refs(f, "ids", "mask")`: a function that takes further inputs by these names (copied), which the flow must wire,
+ * or by hand fdl_forward(m, x, ids, mask). No names: any. */
+FDL_API fdl_module *fdl_nn_fn_refs_of(fdl_tensor *(*f)(fdl_tensor *x, const fdl_refs *r), int n,
+                                      const char *const *names);
+
+FDL_END_DECLS
+
+#ifndef __cplusplus
+#define fdl_nn_linear(in, ...) fdl_nn_linear_(in, __VA_ARGS__, .opts_ = 0)
+#define fdl_nn_linear_(in, out, ...) fdl_nn_linear_opt(in, out, &(fdl_nn_linear_opts){__VA_ARGS__})
+#define fdl_nn_flatten(...) fdl_nn_flatten_opt(&(fdl_nn_flatten_opts){.opts_ = 0, __VA_ARGS__})
+#define fdl_nn_fn(...) fdl_nn_fn_(__VA_ARGS__, .opts_ = 0)
+#define fdl_nn_fn_(f, ...) fdl_nn_fn_opt(f, &(fdl_nn_fn_opts){__VA_ARGS__})
+#define fdl_nn_fn_refs(...) fdl_nn_fn_refs_(__VA_ARGS__, FDL_END)
+#define fdl_nn_fn_refs_(f, ...)                                                             \
+    fdl_nn_fn_refs_of(f, (int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)) - 1, \
+                      (const char *const[]){__VA_ARGS__})
+#endif
+
+#endif
