@@ -134,8 +134,8 @@ static fdl_tensor *fixture_of(const char *row, const char *what, const char *key
 
 /* got equals the recorded tensor: same shape, abs(got - recorded) <= tolerance * (1 + abs(recorded)); 0: to
  * the bit. */
-static void expect_recorded(fdl_tensor *got, const char *row, const char *what, const char *key,
-                            double tolerance)
+static inline void expect_recorded(fdl_tensor *got, const char *row, const char *what, const char *key,
+                                   double tolerance)
 {
     FDL_SCOPE;
     fdl_tensor *want = fixture_of(row, what, key);
