@@ -68,6 +68,7 @@
 #include "flodl/data.h"
 #include "flodl/vocab.h"
 #include "flodl/optim.h"
+#include "flodl/optim_state.h"
 #include "flodl/sched.h"
 #include "flodl/ckpt.h"
 #include "flodl/ckpt_model.h"

@@ -5,6 +5,17 @@
 
 /* ---- groups ---------------------------------------------------------------------------------------- */
 
+void optim_free_scalars(optim_group *g)
+{
+    for (int i = 0; i < g->n_scalars; i++) {
+        fdl_free(g->scalars[i].lr);
+        fdl_free(g->scalars[i].momentum);
+    }
+    free(g->scalars);
+    g->scalars = NULL;
+    g->n_scalars = 0;
+}
+
 static void group_free(optim_group *g)
 {
     for (int i = 0; i < g->n; i++) {
@@ -16,11 +27,7 @@ static void group_free(optim_group *g)
         free(s->name);
     }
     free(g->slots);
-    for (int i = 0; i < g->n_scalars; i++) {
-        fdl_free(g->scalars[i].lr);
-        fdl_free(g->scalars[i].momentum);
-    }
-    free(g->scalars);
+    optim_free_scalars(g);
 }
 
 static const optim_slot *slot_of(const fdl_optim *o, const optim_group *also, fdl_tensor *param)
@@ -145,6 +152,8 @@ void fdl_optim_free(fdl_optim *o)
         return;
     for (int i = 0; i < o->n_groups; i++)
         group_free(&o->groups[i]);
+    if (o->own)
+        o->kind->own_free(o->own);
     free(o->groups);
     free(o->lists);
     free(o);

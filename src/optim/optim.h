@@ -6,6 +6,8 @@
 #include "flodl/foreach.h"
 #include "flodl/optim.h"
 
+#include <jansson.h>
+
 enum { OPTIM_STATES = 3 };
 
 /* The fields of fdl_optim_opts, one bit each; options.c has their table. */
@@ -78,6 +80,8 @@ typedef struct optim_batch {
     bool fresh; /* the state was made just now */
 } optim_batch;
 
+typedef struct optim_saved optim_saved; /* state.c */
+
 typedef struct optim_kind {
     const char *name;
     unsigned fields;         /* OPTIM_*: what of fdl_optim_opts is its own */
@@ -94,6 +98,12 @@ typedef struct optim_kind {
     fdl_status (*foreach)(const optim_batch *b);
     fdl_status (*one)(const optim_batch *b,
                       int i); /* parameter i, in plain operations; NULL: foreach of lists of one */
+    /* What isn't one tensor a parameter and state (fdl_optim.own); all NULL where there is nothing such. */
+    fdl_status (*own_save)(const fdl_optim *o, optim_saved *to); /* optim_saved_put for each tensor */
+    void *(*own_load)(const fdl_optim *o,
+                      const optim_saved *from); /* a new one, also where there is nothing; o stays as it is.
+                                                   * NULL: an error */
+    void (*own_free)(void *own);
 } optim_kind;
 
 struct fdl_optim {
@@ -101,6 +111,7 @@ struct fdl_optim {
     optim_group *groups;
     int n_groups;
     uint64_t generation;
+    void *own;          /* the method's: optim_kind.own_save */
     int widest;         /* parameters of the largest group */
     fdl_tensor **lists; /* room for the lists of one batch: (3 + OPTIM_STATES) * widest */
 };
@@ -113,6 +124,11 @@ fdl_status optim_check_number(const optim_kind *kind, unsigned field, double v);
 unsigned optim_field(const optim_kind *kind, const char *name);
 double *optim_number(fdl_optim_opts *o, unsigned field);
 
+/* Every option of the method but .impl, by name; owned, NULL: no memory. */
+json_t *optim_options_write(const optim_kind *kind, const fdl_optim_opts *o);
+/* Reads them into *o, which has the others already. Another option than the method's: FDL_E_MISMATCH. */
+fdl_status optim_options_read(const optim_kind *kind, json_t *from, fdl_optim_opts *o);
+
 /* optim.c */
 fdl_optim *optim_new(const optim_kind *kind, const fdl_params *params, const fdl_optim_opts *opts);
 /* Group g; NULL and an error when it isn't there. */
@@ -124,6 +140,17 @@ fdl_status optim_schedule_momentum(fdl_optim *o, double v);
 /* The gradients of its parameters, in their order (scope). half: NULL, or gets the name of the first parameter whose
  * gradient is float16, or NULL. */
 fdl_list optim_gradients(const fdl_optim *o, const char **half);
+
+void optim_free_scalars(optim_group *g);
+
+/* step.c: a state as it is before the parameter's first step, where the parameter is now (scope). What shape and dtype a state
+ * has is said here and nowhere else. */
+fdl_tensor *optim_begin_state(const optim_kind *kind, const optim_group *g, const optim_slot *s, int state);
+
+/* state.c: what a method has of its own, by name within this optimizer; numbers as 0-d tensors. */
+fdl_status optim_saved_put(optim_saved *to, const char *name, fdl_tensor *t);
+/* The dict's, of any dtype and device; NULL without an error: it isn't there. */
+fdl_tensor *optim_saved_get(const optim_saved *from, const char *name);
 
 /* parts.c: what several methods have in common. What changes from step to step is a tensor on the device of
  * the batch, or on the host a number. */

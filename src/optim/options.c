@@ -134,3 +134,62 @@ double *optim_number(fdl_optim_opts *o, unsigned bit)
 {
     return (double *)((char *)o + field_of(bit)->at);
 }
+
+/* ---- in files ------------------------------------------------------------------------------------------ */
+
+json_t *optim_options_write(const optim_kind *kind, const fdl_optim_opts *o)
+{
+    json_t *to = json_object();
+    for (int i = 0; to && i < N_FIELDS; i++) {
+        const struct field *f = &fields[i];
+        const char *at = (const char *)o + f->at;
+        if (!(kind->fields & f->bit) || f->type == CHOICE)
+            continue;
+        json_t *value =
+            f->type == REAL ? json_real(*(const double *)(const void *)at) : json_boolean(*(const bool *)at);
+        if (json_object_set_new(to, f->name, value) != 0) {
+            json_decref(to);
+            to = NULL;
+        }
+    }
+    return to;
+}
+
+static const struct field *field_called(const optim_kind *kind, const char *name)
+{
+    for (int i = 0; i < N_FIELDS; i++)
+        if (kind->fields & fields[i].bit && fields[i].type != CHOICE && strcmp(fields[i].name, name) == 0)
+            return &fields[i];
+    return NULL;
+}
+
+fdl_status optim_options_read(const optim_kind *kind, json_t *from, fdl_optim_opts *o)
+{
+    static const char *const others[] = {"params", "ratio", "scheduled", "fresh"}; /* state.c's */
+    const char *name;
+    json_t *value;
+    json_object_foreach(from, name, value)
+    {
+        bool other = false;
+        for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+            other |= strcmp(name, others[i]) == 0;
+        if (other)
+            continue;
+        const struct field *f = field_called(kind, name);
+        if (!f)
+            return fdl_fail(FDL_E_MISMATCH, "%s: the checkpoint has the option \"%.100s\", which it doesn't",
+                            kind->name, name);
+        if (f->type == REAL ? !json_is_number(value) : !json_is_boolean(value))
+            return fdl_fail(FDL_E_FORMAT, "%s: the checkpoint's option \"%s\" is no %s", kind->name, name,
+                            f->type == REAL ? "number" : "true or false");
+        char *to = (char *)o + f->at;
+        if (f->type == REAL) {
+            double v = json_number_value(value);
+            FDL_TRY(optim_check_number(kind, f->bit, v));
+            memcpy(to, &v, sizeof v);
+        } else {
+            *(bool *)to = json_is_true(value);
+        }
+    }
+    return kind->check ? kind->check(o) : FDL_OK;
+}

@@ -67,12 +67,11 @@ static bool is_needed(const optim_kind *kind, const optim_group *g, int state)
     return kind->states[state] && (!kind->needs || kind->needs(g, state));
 }
 
-/* A state as it is before the parameter's first step (scope). */
-static fdl_tensor *begin(const optim_kind *kind, const optim_group *g, const optim_slot *s, int state)
+fdl_tensor *optim_begin_state(const optim_kind *kind, const optim_group *g, const optim_slot *s, int state)
 {
     double v = kind->initial ? kind->initial(&g->o, state) : 0;
     if (kind->numbers >> state & 1)
-        return fdl_scalar(v, .device = s->device, .dtype = FDL_FLOAT32);
+        return fdl_scalar(v, .device = fdl_device_of(s->param), .dtype = FDL_FLOAT32);
     return v != 0 ? fdl_full_like(s->param, v) : fdl_zeros_like(s->param);
 }
 
@@ -85,7 +84,7 @@ static fdl_status prepare(fdl_optim *o, const optim_group *g, optim_slot *s)
     }
     for (int k = 0; k < OPTIM_STATES; k++)
         if (!s->state[k] && is_needed(kind, g, k)) {
-            FDL_TRY(replace(&s->state[k], begin(kind, g, s, k)));
+            FDL_TRY(replace(&s->state[k], optim_begin_state(kind, g, s, k)));
             s->fresh = true;
         }
     if (kind->counts && !s->step)
