@@ -88,6 +88,20 @@ static inline fdl_tensor *ops_joined(fdl_list list)
     return fdl_cat(FDL_LIST(fdl_reshape(x, FDL_SHAPE(-1)), fdl_reshape(y, FDL_SHAPE(-1))), 0);
 }
 
+/* Distances for losses that take one: along the axes, [*, D] -> [*]; and one that fails without an error. */
+static inline fdl_tensor *ops_by_blocks(fdl_tensor *x, fdl_tensor *y, void *ctx)
+{
+    (void)ctx;
+    return fdl_sum_dim(fdl_abs(fdl_sub(x, y)), -1);
+}
+static inline fdl_tensor *ops_nowhere(fdl_tensor *x, fdl_tensor *y, void *ctx)
+{
+    (void)x;
+    (void)y;
+    (void)ctx;
+    return NULL;
+}
+
 /* One operand, "A2x3"; *text moves behind it. NULL for a text that is none, or a failure. */
 static inline fdl_tensor *ops_operand(const char **text, int index, fdl_dtype dtype, bool *differentiable)
 {
@@ -109,14 +123,15 @@ static inline fdl_tensor *ops_operand(const char **text, int index, fdl_dtype dt
     }
     *text = p;
     int64_t n = fdl_shape_numel(shape);
-    if (n > OPS_ELEMENTS || (letter == 'i' && below < 1) || !strchr("apugwqbszhikom", letter))
+    if (n > OPS_ELEMENTS || (letter == 'i' && below < 1) || !strchr("apugwqbszhikoml", letter))
         return NULL;
     double values[OPS_ELEMENTS];
-    bool real = strchr("apugwqbszh", letter) != NULL;
+    bool real = strchr("apugwqbszhl", letter) != NULL;
     for (int64_t k = 0; k < n; k++) {
         double v = letter == 'o'   ? (double)(k * below)
                    : letter == 'i' ? (double)((k * 7 + index + 1) % below)
                    : letter == 'm' ? (k * 5 + 2) % 3 != 0
+                   : letter == 'l' ? ((k * 5 + 2) % 3 != 0 ? 1 : -1)
                    : letter == 'h' ? (double)k / 2 - 2
                                    : ops_value(letter, index, k, n);
         if (real && dtype == FDL_BOOL)

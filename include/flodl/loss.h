@@ -3,7 +3,10 @@
  * The result is 0-d, except with .reduction = FDL_NONE. pred and target share a device; where both are
  * floating, or the target holds integers that stand for numbers, they are promoted to one dtype. Shapes that
  * differ are FDL_E_SHAPE, also where PyTorch would broadcast ([4, 1] with [4] is the classic mistake). An
- * option that is 0 by intent is FDL_ZERO. */
+ * option that is 0 by intent is FDL_ZERO.
+ *
+ * There are no objects for losses: nn.CrossEntropyLoss(label_smoothing=0.1) is the call fdl_cross_entropy(pred, target,
+ * .label_smoothing = 0.1), and so for all others. */
 #ifndef FLODL_LOSS_H
 #define FLODL_LOSS_H
 
@@ -33,6 +36,7 @@ FDL_API fdl_tensor *fdl_mse_loss_opt(fdl_tensor *pred, fdl_tensor *target, const
 typedef struct fdl_l1_loss_opts {
     int opts_;
     fdl_reduction reduction;
+    fdl_tensor *weight; /* pred's shape; the mean then divides by its sum */
     bool broadcast;
 } fdl_l1_loss_opts;
 /* F.l1_loss: |pred - target|. */
@@ -53,7 +57,8 @@ FDL_API fdl_tensor *fdl_smooth_l1_loss_opt(fdl_tensor *pred, fdl_tensor *target,
 typedef struct fdl_huber_loss_opts {
     int opts_;
     fdl_reduction reduction;
-    double delta; /* above 0, default 1 */
+    double delta;       /* above 0, default 1 */
+    fdl_tensor *weight; /* pred's shape; the mean stays that of the elements, as in PyTorch */
     bool broadcast;
 } fdl_huber_loss_opts;
 /* F.huber_loss: d^2 / 2 where d <= delta, else delta (d - delta / 2). */
@@ -129,7 +134,7 @@ typedef struct fdl_multi_margin_loss_opts {
     fdl_tensor *weight; /* [C] */
 } fdl_multi_margin_loss_opts;
 /* F.multi_margin_loss: sum over i != y of max(0, margin - pred[y] + pred[i])^p / C. pred [N, C] or [C],
- * target int64 [N] or []. */
+ * target int64 [N] or []. A class outside: FDL_E_RANGE on the CPU, a device assert on CUDA. */
 FDL_API fdl_tensor *fdl_multi_margin_loss_opt(fdl_tensor *pred, fdl_tensor *target,
                                               const fdl_multi_margin_loss_opts *opts);
 
@@ -139,9 +144,9 @@ typedef struct fdl_ctc_loss_opts {
     int64_t blank;           /* class, default 0 */
     bool zero_infinity;      /* a target that doesn't fit its input counts 0, not inf */
 } fdl_ctc_loss_opts;
-/* F.ctc_loss: log_probs [T, N, C] or [T, C]; targets [N, S], or all in one row; lengths [N] int64. The blank,
- * or a class outside, within a target: FDL_E_ARG and FDL_E_RANGE for targets on the CPU, undefined elsewhere.
- */
+/* F.ctc_loss: log_probs [T, N, C] or [T, C]; targets [N, S], or all in one row; lengths [N] int64. The blank, or a class
+ * outside, within a target, or a length that isn't there: FDL_E_ARG and FDL_E_RANGE for targets on the CPU, undefined
+ * elsewhere. */
 FDL_API fdl_tensor *fdl_ctc_loss_opt(fdl_tensor *log_probs, fdl_tensor *targets, fdl_tensor *input_lengths,
                                      fdl_tensor *target_lengths, const fdl_ctc_loss_opts *opts);
 
@@ -153,7 +158,7 @@ typedef struct fdl_binary_cross_entropy_opts {
     fdl_tensor *weight; /* broadcasts to pred's shape */
 } fdl_binary_cross_entropy_opts;
 /* F.binary_cross_entropy: -(t log p + (1 - t) log(1 - p)), the logs at least -100. pred outside [0, 1]: an
- * error on the CPU, a device assert on CUDA. Autocast on CUDA refuses it: use the form with logits. */
+ * error on the CPU, a device assert on CUDA. Under autocast on CUDA FDL_E_DTYPE: use the form with logits. */
 FDL_API fdl_tensor *fdl_binary_cross_entropy(fdl_tensor *pred, fdl_tensor *target);
 FDL_API fdl_tensor *fdl_binary_cross_entropy_opt(fdl_tensor *pred, fdl_tensor *target,
                                                  const fdl_binary_cross_entropy_opts *opts);
@@ -239,6 +244,22 @@ FDL_API fdl_tensor *fdl_triplet_margin_loss_opt(fdl_tensor *anchor, fdl_tensor *
                                                 fdl_tensor *negative,
                                                 const fdl_triplet_margin_loss_opts *opts);
 
+/* Between x and y; ctx is the option's. What it makes dies with the loss. NULL: an error. */
+typedef fdl_tensor *fdl_distance(fdl_tensor *x, fdl_tensor *y, void *ctx);
+typedef struct fdl_triplet_margin_with_distance_loss_opts {
+    int opts_;
+    fdl_reduction reduction;
+    double margin;          /* above 0, default 1 */
+    bool swap;              /* the nearer of anchor and positive to the negative */
+    fdl_distance *distance; /* default fdl_pairwise_distance: [N, D], [N, D] -> [N] */
+    void *ctx;              /* handed to it */
+} fdl_triplet_margin_with_distance_loss_opts;
+/* F.triplet_margin_with_distance_loss: max(0, d(anchor, positive) - d(anchor, negative) + margin), of the shape that
+ * the distance has; all three have as many dims (FDL_E_SHAPE otherwise). */
+FDL_API fdl_tensor *fdl_triplet_margin_with_distance_loss_opt(
+    fdl_tensor *anchor, fdl_tensor *positive, fdl_tensor *negative,
+    const fdl_triplet_margin_with_distance_loss_opts *opts);
+
 typedef struct fdl_margin_loss_opts {
     int opts_;
     fdl_reduction reduction;
@@ -319,6 +340,11 @@ FDL_END_DECLS
     fdl_triplet_margin_loss_(anchor, positive, __VA_ARGS__, .opts_ = 0)
 #define fdl_triplet_margin_loss_(anchor, positive, negative, ...) \
     fdl_triplet_margin_loss_opt(anchor, positive, negative, &(fdl_triplet_margin_loss_opts){__VA_ARGS__})
+#define fdl_triplet_margin_with_distance_loss(anchor, positive, ...) \
+    fdl_triplet_margin_with_distance_loss_(anchor, positive, __VA_ARGS__, .opts_ = 0)
+#define fdl_triplet_margin_with_distance_loss_(anchor, positive, negative, ...) \
+    fdl_triplet_margin_with_distance_loss_opt(anchor, positive, negative,       \
+                                              &(fdl_triplet_margin_with_distance_loss_opts){__VA_ARGS__})
 #define fdl_cosine_embedding_loss(x1, x2, ...) fdl_cosine_embedding_loss_(x1, x2, __VA_ARGS__, .opts_ = 0)
 #define fdl_cosine_embedding_loss_(x1, x2, label, ...) \
     fdl_cosine_embedding_loss_opt(x1, x2, label, &(fdl_margin_loss_opts){__VA_ARGS__})

@@ -8,26 +8,27 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include <ATen/ExpandUtils.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Reduction.h>
+#include <ATen/ops/abs.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/binary_cross_entropy.h>
 #include <ATen/ops/binary_cross_entropy_with_logits.h>
+#include <ATen/ops/clamp_min.h>
 #include <ATen/ops/cosine_embedding_loss.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/ctc_loss.h>
 #include <ATen/ops/div.h>
 #include <ATen/ops/exp.h>
-#include <ATen/ops/gather.h>
 #include <ATen/ops/hinge_embedding_loss.h>
 #include <ATen/ops/huber_loss.h>
 #include <ATen/ops/kl_div.h>
 #include <ATen/ops/l1_loss.h>
 #include <ATen/ops/log.h>
 #include <ATen/ops/log_sigmoid.h>
-#include <ATen/ops/log_softmax.h>
 #include <ATen/ops/lt.h>
 #include <ATen/ops/margin_ranking_loss.h>
 #include <ATen/ops/mean.h>
@@ -149,6 +150,23 @@ at::Tensor as_weight(const at::Tensor &weight, const at::Tensor &x)
     return at::autocast::is_autocast_enabled(x.device().type()) ? weight : as(weight, x.scalar_type());
 }
 
+/* Each element times its weight; the mean divides by the sum of the weights. */
+at::Tensor weighted(const at::Tensor &each, const at::Tensor &weight, fdl_reduction r)
+{
+    at::Tensor x = at::mul(each, as_weight(weight, each));
+    return r == FDL_MEAN ? at::div(at::sum(x), at::sum(weight)) : reduced(x, r);
+}
+
+/* How far p is from 1, to the power of gamma. At p = 1 the derivative of a root is infinite, and times 0 no number; the loss
+ * itself is flat there. */
+at::Tensor focus(const at::Tensor &far, double gamma)
+{
+    if (gamma >= 1)
+        return at::pow(far, gamma);
+    double least = far.scalar_type() == at::kHalf ? 6e-5 : far.scalar_type() == at::kDouble ? 1e-300 : 1e-36;
+    return at::pow(at::clamp_min(far, least), gamma);
+}
+
 /* A weight that broadcasts to x's shape, in x's dtype. */
 std::optional<at::Tensor> spread(fdl_tensor *weight, const at::Tensor &x)
 {
@@ -219,12 +237,17 @@ void check_labels(const at::Tensor &label)
 }
 
 /* Libtorch's CPU kernel takes the targets as they are. */
-void check_ctc(const at::Tensor &log_probs, const at::Tensor &targets, const at::Tensor &target_lengths,
-               int64_t blank)
+void check_ctc(const at::Tensor &log_probs, const at::Tensor &targets, const at::Tensor &input_lengths,
+               const at::Tensor &target_lengths, int64_t blank)
 {
     int64_t classes = log_probs.size(-1);
-    if (blank < 0 || blank >= classes)
-        fail(FDL_E_ARG, ".blank is %lld; classes are 0 to %lld", (long long)blank, (long long)classes - 1);
+    at::Tensor steps = input_lengths.to(at::kCPU, at::kLong).contiguous();
+    for (int64_t n = 0; n < steps.numel(); n++) {
+        int64_t is = steps.const_data_ptr<int64_t>()[n];
+        if (is < 0 || is > log_probs.size(0))
+            fail(FDL_E_RANGE, "input %lld has the length %lld, log_probs %lld steps", (long long)n,
+                 (long long)is, (long long)log_probs.size(0));
+    }
     at::Tensor t = targets.to(at::kLong).contiguous(),
                lengths = target_lengths.to(at::kCPU, at::kLong).contiguous();
     const int64_t *value = t.const_data_ptr<int64_t>(), *length = lengths.const_data_ptr<int64_t>();
@@ -280,18 +303,19 @@ fdl_tensor *fdl_mse_loss_opt(fdl_tensor *pred, fdl_tensor *target, const fdl_mse
         if (!o.weight)
             return at::mse_loss(x.p, x.t, reduction(o.reduction));
         same_shape(o.weight->t, x.p, ".weight");
-        at::Tensor each = at::mul(at::square(at::sub(x.p, x.t)), as_weight(o.weight->t, x.p));
-        return o.reduction == FDL_MEAN ? at::div(at::sum(each), at::sum(o.weight->t))
-                                       : reduced(each, o.reduction);
+        return weighted(at::square(at::sub(x.p, x.t)), o.weight->t, o.reduction);
     });
 }
 
 fdl_tensor *fdl_l1_loss_opt(fdl_tensor *pred, fdl_tensor *target, const fdl_l1_loss_opts *opts)
 {
     const fdl_l1_loss_opts &o = or_default(opts);
-    return OP_DO((pred, target), {
+    return OP_DO((pred, target, opt(o.weight)), {
         pair x(pred->t, target->t, o.broadcast);
-        return at::l1_loss(x.p, x.t, reduction(o.reduction));
+        if (!o.weight)
+            return at::l1_loss(x.p, x.t, reduction(o.reduction));
+        same_shape(o.weight->t, x.p, ".weight");
+        return weighted(at::abs(at::sub(x.p, x.t)), o.weight->t, o.reduction);
     });
 }
 
@@ -310,12 +334,16 @@ fdl_tensor *fdl_smooth_l1_loss_opt(fdl_tensor *pred, fdl_tensor *target, const f
 fdl_tensor *fdl_huber_loss_opt(fdl_tensor *pred, fdl_tensor *target, const fdl_huber_loss_opts *opts)
 {
     const fdl_huber_loss_opts &o = or_default(opts);
-    return OP_DO((pred, target), {
+    return OP_DO((pred, target, opt(o.weight)), {
         double delta = fdl_opt_double(o.delta, 1);
         if (!(delta > 0))
             fail(FDL_E_ARG, ".delta is %g; it is above 0", delta);
         pair x(pred->t, target->t, o.broadcast);
-        return at::huber_loss(x.p, x.t, reduction(o.reduction), delta);
+        if (!o.weight)
+            return at::huber_loss(x.p, x.t, reduction(o.reduction), delta);
+        same_shape(o.weight->t, x.p, ".weight");
+        at::Tensor each = at::huber_loss(x.p, x.t, at::Reduction::None, delta);
+        return reduced(at::mul(each, as_weight(o.weight->t, x.p)), o.reduction);
     });
 }
 
@@ -410,20 +438,22 @@ fdl_tensor *fdl_focal_loss_opt(fdl_tensor *pred, fdl_tensor *target, const fdl_f
 {
     const fdl_focal_loss_opts &o = or_default(opts);
     return OP_DO((pred, target, opt(o.weight)), {
-        int64_t classes = check_classes(pred->t, target->t), dim = pred->t.dim() == 1 ? 0 : 1;
+        int64_t classes = check_classes(pred->t, target->t);
         double alpha = fdl_opt_double(o.alpha, 0.25), gamma = fdl_opt_double(o.gamma, 2);
         if (!(gamma >= 0))
             fail(FDL_E_ARG, ".gamma is %g; it is at least 0", gamma);
         std::optional<at::Tensor> weight = class_weight(o.weight, pred->t, classes);
         return with_classes(classes, [&] {
-            at::Tensor log_p =
-                at::gather(at::log_softmax(pred->t, dim), dim, target->t.unsqueeze(dim)).squeeze(dim);
-            at::Tensor each = at::mul(log_p, -alpha);
+            /* -log p_t, which autocast computes in float32; no class is ignored */
+            at::Tensor far = at::cross_entropy_loss(pred->t, target->t, std::nullopt, at::Reduction::None,
+                                                    std::numeric_limits<int64_t>::min());
+            at::Tensor each = at::mul(far, alpha);
             if (gamma != 0)
-                each = at::mul(each, at::pow(at::rsub(at::exp(log_p), 1), gamma));
+                each = at::mul(each, focus(at::rsub(at::exp(at::neg(far)), 1), gamma));
             if (!weight)
                 return reduced(each, o.reduction);
-            at::Tensor w = weight->index_select(0, target->t.reshape(-1)).view_as(target->t);
+            at::Tensor w =
+                as(weight->index_select(0, target->t.reshape(-1)).view_as(target->t), each.scalar_type());
             each = at::mul(each, w);
             return o.reduction == FDL_MEAN ? at::div(at::sum(each), at::sum(w)) : reduced(each, o.reduction);
         });
@@ -440,7 +470,10 @@ fdl_tensor *fdl_multi_margin_loss_opt(fdl_tensor *pred, fdl_tensor *target,
         int64_t classes = check_classes(pred->t, target->t);
         if (o.p != 0 && o.p != 1 && o.p != 2)
             fail(FDL_E_ARG, ".p is %d; it is 1 or 2", o.p);
-        return at::multi_margin_loss(pred->t, target->t, o.p ? o.p : 1, fdl_opt_double(o.margin, 1),
+        const at::Tensor &t = target->t;
+        if (on_cpu(t) && t.numel() && (t.lt(0).any().item<bool>() || t.ge(classes).any().item<bool>()))
+            fail(FDL_E_RANGE, "a class is outside; classes are 0 to %lld", (long long)classes - 1);
+        return at::multi_margin_loss(pred->t, t, o.p ? o.p : 1, fdl_opt_double(o.margin, 1),
                                      class_weight(o.weight, pred->t, classes), reduction(o.reduction));
     });
 }
@@ -468,8 +501,11 @@ fdl_tensor *fdl_ctc_loss_opt(fdl_tensor *log_probs, fdl_tensor *targets, fdl_ten
                 fail(FDL_E_SHAPE, "lengths are [%lld], got %s", (long long)batch,
                      shape_text(lengths->sizes()).text);
         }
+        if (o.blank < 0 || o.blank >= p.size(-1))
+            fail(FDL_E_ARG, ".blank is %lld; classes are 0 to %lld", (long long)o.blank,
+                 (long long)p.size(-1) - 1);
         if (on_cpu(targets->t))
-            check_ctc(p, targets->t, target_lengths->t, o.blank);
+            check_ctc(p, targets->t, input_lengths->t, target_lengths->t, o.blank);
         return at::ctc_loss(p, targets->t, input_lengths->t, target_lengths->t, o.blank,
                             reduction(o.reduction), o.zero_infinity);
     });
@@ -483,6 +519,10 @@ fdl_tensor *fdl_binary_cross_entropy_opt(fdl_tensor *pred, fdl_tensor *target,
     const fdl_binary_cross_entropy_opts &o = or_default(opts);
     return OP_DO((pred, target, opt(o.weight)), {
         pair x(pred->t, target->t);
+        if (!on_cpu(x.p) && at::autocast::is_autocast_enabled(x.p.device().type()))
+            fail(FDL_E_DTYPE,
+                 "a sigmoid in a short dtype rounds to 0 or 1: under autocast give the numbers before it to "
+                 "fdl_binary_cross_entropy_with_logits");
         return at::binary_cross_entropy(x.p, x.t, spread(o.weight, x.p), reduction(o.reduction));
     });
 }
@@ -512,7 +552,7 @@ fdl_tensor *fdl_sigmoid_focal_loss_opt(fdl_tensor *pred, fdl_tensor *target,
             at::binary_cross_entropy_with_logits(x.p, x.t, std::nullopt, std::nullopt, at::Reduction::None);
         if (gamma != 0) { /* 1 - p_t = p (1 - t) + (1 - p) t */
             at::Tensor far = at::add(at::mul(p, other), at::mul(at::rsub(p, 1), x.t));
-            each = at::mul(each, at::pow(far, gamma));
+            each = at::mul(each, focus(far, gamma));
         }
         at::Tensor side = at::add(at::mul(x.t, alpha), at::mul(other, 1 - alpha));
         return reduced(at::mul(each, side), o.reduction);
