@@ -101,8 +101,11 @@ FDL_API fdl_tensor *fdl_softmax_opt(fdl_tensor *x, int dim, const fdl_softmax_op
 FDL_API fdl_tensor *fdl_log_softmax(fdl_tensor *x, int dim);
 FDL_API fdl_tensor *fdl_log_softmax_opt(fdl_tensor *x, int dim, const fdl_softmax_opts *opts);
 FDL_API fdl_tensor *fdl_softmin(fdl_tensor *x, int dim);
-/* F.glu: a * sigmoid(b) of the two halves along dim, whose extent must be even. */
+/* F.glu: a * sigmoid(b) of the two halves a, b of x along dim, whose extent must be even and becomes half as large. swiglu:
+ * a * silu(b), geglu: a * gelu(b) (Shazeer, GLU Variants Improve Transformer). */
 FDL_API fdl_tensor *fdl_glu(fdl_tensor *x, int dim);
+FDL_API fdl_tensor *fdl_swiglu(fdl_tensor *x, int dim);
+FDL_API fdl_tensor *fdl_geglu(fdl_tensor *x, int dim);
 
 typedef struct fdl_gumbel_softmax_opts {
     int opts_;

@@ -20,6 +20,7 @@
 #include <ATen/ops/log_sigmoid.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/mish.h>
+#include <ATen/ops/mul.h>
 #include <ATen/ops/neg.h>
 #include <ATen/ops/prelu.h>
 #include <ATen/ops/relu.h>
@@ -36,7 +37,24 @@
 #include <ATen/ops/threshold.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <c10/core/WrapDimMinimal.h>
+
 using namespace flodl;
+
+namespace
+{
+
+/* The two halves of x along dim. */
+std::pair<at::Tensor, at::Tensor> halves(const at::Tensor &x, int dim)
+{
+    int64_t d = c10::maybe_wrap_dim(dim, x.dim(), /*wrap_scalar=*/false);
+    int64_t n = x.size(d);
+    if (n % 2)
+        fail(FDL_E_SHAPE, "halves need an even extent, dim %d has %lld", dim, (long long)n);
+    return {x.narrow(d, 0, n / 2), x.narrow(d, n / 2, n / 2)};
+}
+
+} // namespace
 
 UNARY(fdl_relu, at::relu)
 UNARY(fdl_sigmoid, at::sigmoid)
@@ -192,6 +210,22 @@ fdl_tensor *fdl_softmin(fdl_tensor *x, int dim)
 fdl_tensor *fdl_glu(fdl_tensor *x, int dim)
 {
     return OP((x), at::glu(x->t, dim));
+}
+
+fdl_tensor *fdl_swiglu(fdl_tensor *x, int dim)
+{
+    return OP_DO((x), {
+        auto [a, b] = halves(x->t, dim);
+        return at::mul(a, at::silu(b));
+    });
+}
+
+fdl_tensor *fdl_geglu(fdl_tensor *x, int dim)
+{
+    return OP_DO((x), {
+        auto [a, b] = halves(x->t, dim);
+        return at::mul(a, at::gelu(b));
+    });
 }
 
 fdl_tensor *fdl_gumbel_softmax_opt(fdl_tensor *x, int dim, const fdl_gumbel_softmax_opts *opts)
