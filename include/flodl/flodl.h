@@ -63,6 +63,8 @@
 #include "flodl/nn_embedding.h"
 #include "flodl/nn_recurrent.h"
 #include "flodl/nn_attention.h"
+#include "flodl/nn_transformer.h"
+#include "flodl/kv_cache.h"
 #include "flodl/nn_route.h"
 #include "flodl/nn.h"
 #include "flodl/data.h"

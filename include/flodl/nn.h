@@ -18,5 +18,6 @@
 #include "flodl/nn_pool.h"
 #include "flodl/nn_recurrent.h"
 #include "flodl/nn_route.h"
+#include "flodl/nn_transformer.h"
 
 #endif

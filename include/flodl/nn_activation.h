@@ -70,8 +70,10 @@ FDL_API fdl_module *fdl_nn_log_softmax(int dim);
 FDL_API fdl_module *fdl_nn_softmin(int dim);
 /* nn.Softmax2d: over the channels of [N, C, H, W] or [C, H, W]. */
 FDL_API fdl_module *fdl_nn_softmax2d(void);
-/* nn.GLU: halves the extent of dim. */
+/* nn.GLU, and the same with silu and gelu in place of the sigmoid: halve the extent of dim. */
 FDL_API fdl_module *fdl_nn_glu(int dim);
+FDL_API fdl_module *fdl_nn_swiglu(int dim);
+FDL_API fdl_module *fdl_nn_geglu(int dim);
 
 FDL_END_DECLS
 

@@ -1,7 +1,9 @@
-/* Attention and transformers. torch.nn.MultiheadAttention, TransformerEncoder. nn.h says what holds for all constructors. */
+/* Attention between two sequences, and what it is told about positions. torch.nn.MultiheadAttention. nn.h says what holds for all
+ * constructors. */
 #ifndef FLODL_NN_ATTENTION_H
 #define FLODL_NN_ATTENTION_H
 
+#include "flodl/attention.h"
 #include "flodl/module.h"
 
 FDL_BEGIN_DECLS
@@ -12,11 +14,16 @@ typedef struct fdl_nn_multihead_attention_opts {
     int opts_;
     double dropout; /* of the attention weights, in training; default 0 */
     bool no_bias;
-    int64_t kdim, vdim; /* features of key and value; default dim */
-    bool add_bias_kv;   /* one more key and value, learnt */
-    bool add_zero_attn; /* one more key and value, zeros */
-    bool batch_first;   /* [N, L, dim] instead of [L, N, dim] */
-    bool causal;        /* query i sees keys 0 to i only */
+    int64_t kdim, vdim;    /* features of key and value; default dim */
+    bool add_bias_kv;      /* one more key and value, learnt */
+    bool add_zero_attn;    /* one more key and value, zeros */
+    bool batch_first;      /* [N, L, dim] instead of [L, N, dim] */
+    bool causal;           /* query i sees keys 0 to i only */
+    int64_t kv_heads;      /* heads of key and value, each for heads / kv_heads of query; default heads */
+    bool rope;             /* turns queries and keys by their positions, as fdl_rope does */
+    double rope_base;      /* with .rope, default 10000 */
+    bool rope_interleaved; /* with .rope, as fdl_rope's */
+    bool alibi;            /* adds fdl_alibi to the scores */
     fdl_dtype dtype;
     fdl_device device;
 } fdl_nn_multihead_attention_opts;
@@ -24,7 +31,9 @@ typedef struct fdl_nn_multihead_attention_opts {
  * divides dim. fdl_forward(m, x): the sequence looks at itself; (m, q, kv), (m, q, k, v): at another one. In a flow, inputs
  * called attn_mask and key_padding_mask are masks. Parameters in_proj_weight [3 dim, dim] (with .kdim or .vdim
  * q_proj_weight [dim, dim], k_proj_weight [dim, kdim], v_proj_weight [dim, vdim]), Xavier uniform, in_proj_bias [3 dim],
- * zeros, bias_k, bias_v [1, 1, dim], Xavier normal, out_proj.weight [dim, dim], out_proj.bias, zeros. */
+ * zeros, bias_k, bias_v [1, 1, dim], Xavier normal, out_proj.weight [dim, dim], out_proj.bias, zeros. With .kv_heads, which
+ * divides heads (grouped queries; 1: multi-query), they are apart, key's and value's of kv_heads dim / heads rows: q_proj_weight,
+ * k_proj_weight, v_proj_weight, q_proj_bias, k_proj_bias, v_proj_bias. */
 FDL_API fdl_module *fdl_nn_multihead_attention_opt(int64_t dim, int64_t heads,
                                                    const fdl_nn_multihead_attention_opts *opts);
 
@@ -47,42 +56,31 @@ typedef struct fdl_nn_mha_forward_opts {
 FDL_API fdl_tensor *fdl_nn_mha_forward_opt(fdl_module *m, fdl_tensor *q, fdl_tensor *k, fdl_tensor *v,
                                            const fdl_nn_mha_forward_opts *opts);
 
-typedef struct fdl_nn_transformer_encoder_layer_opts {
-    int opts_;
-    int64_t ff;                               /* features between the two linear maps, default 2048 */
-    double dropout;                           /* default 0.1 */
-    fdl_tensor *(*activation)(fdl_tensor *x); /* default fdl_relu; fdl_gelu or a function of your own */
-    bool norm_first;                          /* norms before attention and linear maps instead of behind */
-    bool batch_first;                         /* [N, L, dim] instead of [L, N, dim] */
-    bool causal;                              /* as the attention's */
-    double eps;                               /* of the norms, default 1e-5 */
-    bool no_bias;                             /* of all parts */
-    fdl_dtype dtype;
-    fdl_device device;
-} fdl_nn_transformer_encoder_layer_opts;
-/* nn.TransformerEncoderLayer: [L, N, dim] or [L, dim] -> the same. norm1(x + self_attn(x)), then norm2(x + linear2(
- * activation(linear1(x)))), with dropout behind each part. Parameters self_attn.*, linear1.*, linear2.*, norm1.*, norm2.*. */
-FDL_API fdl_module *fdl_nn_transformer_encoder_layer_opt(int64_t dim, int64_t heads,
-                                                         const fdl_nn_transformer_encoder_layer_opts *opts);
+/* ---- positions ----------------------------------------------------------------------------------- */
 
-typedef struct fdl_nn_transformer_encoder_opts {
+typedef struct fdl_nn_rope_opts {
     int opts_;
-    fdl_module *norm; /* behind the last layer; taken over */
-} fdl_nn_transformer_encoder_opts;
-/* nn.TransformerEncoder: n layers, one behind the other: `layer` (a transformer_encoder_layer, taken over) and its copies,
- * which begin with its values. Parameters layers.0.*, layers.1.*, ..., norm.*. */
-FDL_API fdl_module *fdl_nn_transformer_encoder_opt(fdl_module *layer, int64_t n,
-                                                   const fdl_nn_transformer_encoder_opts *opts);
+    double base;      /* as fdl_rope's */
+    bool interleaved; /* as fdl_rope's */
+    int64_t
+        max_len; /* turns by a table of so many positions, made once, instead of angles made in each call */
+    fdl_device device; /* of the table */
+} fdl_nn_rope_opts;
+/* Rotary position embedding, for queries and keys of an attention of one's own: [*, L, head_dim] -> the same, as fdl_rope has it.
+ * head_dim even. fdl_forward(m, x, positions): positions of the rows instead of 0, 1, ... */
+FDL_API fdl_module *fdl_nn_rope_opt(int64_t head_dim, const fdl_nn_rope_opts *opts);
 
-typedef struct fdl_nn_transformer_forward_opts {
+typedef struct fdl_nn_rope_forward_opts {
     int opts_;
-    fdl_tensor *attn_mask, *key_padding_mask; /* as fdl_nn_mha_forward's */
-    bool causal;
-} fdl_nn_transformer_forward_opts;
-/* An encoder or one of its layers with masks, [L, N, dim] -> the same (scope). fdl_forward(m, x, attn_mask,
- * key_padding_mask) and inputs of these names in a flow do the same. */
-FDL_API fdl_tensor *fdl_nn_transformer_forward_opt(fdl_module *m, fdl_tensor *x,
-                                                   const fdl_nn_transformer_forward_opts *opts);
+    int64_t offset;        /* position of the first row, default 0 */
+    fdl_tensor *positions; /* as fdl_rope's; made without the table */
+} fdl_nn_rope_forward_opts;
+/* From a position on (scope). Behind .max_len, or before 0 with a table: FDL_E_RANGE. m not a rope: FDL_E_ARG. */
+FDL_API fdl_tensor *fdl_nn_rope_forward_opt(fdl_module *m, fdl_tensor *x,
+                                            const fdl_nn_rope_forward_opts *opts);
+
+/* ALiBi: scores [*, heads, L, S] -> the same with fdl_alibi(heads, S, .queries = L) added. L at most S. */
+FDL_API fdl_module *fdl_nn_alibi(int64_t heads);
 
 FDL_END_DECLS
 
@@ -93,24 +91,11 @@ FDL_END_DECLS
 #define fdl_nn_mha_forward(m, q, k, ...) fdl_nn_mha_forward_(m, q, k, __VA_ARGS__, .opts_ = 0)
 #define fdl_nn_mha_forward_(m, q, k, v, ...) \
     fdl_nn_mha_forward_opt(m, q, k, v, &(fdl_nn_mha_forward_opts){__VA_ARGS__})
-#define fdl_nn_transformer_encoder_layer(dim, ...) \
-    fdl_nn_transformer_encoder_layer_(dim, __VA_ARGS__, .opts_ = 0)
-#define fdl_nn_transformer_encoder_layer_(dim, heads, ...) \
-    fdl_nn_transformer_encoder_layer_opt(dim, heads, &(fdl_nn_transformer_encoder_layer_opts){__VA_ARGS__})
-/* The layer before the norm. opts_ notes whether an error was pending then: so a norm whose constructor failed
- * is told from one that was left out. */
-#define fdl_nn_transformer_encoder(layer, ...) fdl_nn_transformer_encoder_(layer, __VA_ARGS__, )
-#define fdl_nn_transformer_encoder_(layer, n, ...) \
-    FDL_NN_ENCODER_(FDL_CAT(fdl_m_, __COUNTER__), layer, n, __VA_ARGS__)
-#define FDL_NN_ENCODER_(v, layer, n, ...)                                                                  \
-    __extension__({                                                                                        \
-        fdl_module *v = (layer);                                                                           \
-        fdl_nn_transformer_encoder_opt(                                                                    \
-            v, n, &(fdl_nn_transformer_encoder_opts){.opts_ = 1 + (int)fdl_error_pending(), __VA_ARGS__}); \
-    })
-#define fdl_nn_transformer_forward(m, ...) fdl_nn_transformer_forward_(m, __VA_ARGS__, .opts_ = 0)
-#define fdl_nn_transformer_forward_(m, x, ...) \
-    fdl_nn_transformer_forward_opt(m, x, &(fdl_nn_transformer_forward_opts){__VA_ARGS__})
+#define fdl_nn_rope(...) fdl_nn_rope_(__VA_ARGS__, .opts_ = 0)
+#define fdl_nn_rope_(head_dim, ...) fdl_nn_rope_opt(head_dim, &(fdl_nn_rope_opts){__VA_ARGS__})
+#define fdl_nn_rope_forward(m, ...) fdl_nn_rope_forward_(m, __VA_ARGS__, .opts_ = 0)
+#define fdl_nn_rope_forward_(m, x, ...) \
+    fdl_nn_rope_forward_opt(m, x, &(fdl_nn_rope_forward_opts){__VA_ARGS__})
 #endif
 
 #endif

@@ -354,12 +354,28 @@ static const char *softmin_onnx(fdl_onnx *o, const fdl_call *c, const char *cons
     return OP_ATTR(o, "Softmax", IN(OP(o, "Neg", IN(*x))), A_INT("axis", ((const along *)c->args)->dim));
 }
 
-static const char *glu_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+/* The first half times f of the second. */
+static const char *gated_onnx(fdl_onnx *o, const fdl_call *c, const char *x, fdl_tensor *(*f)(fdl_tensor *x))
 {
     int dim = ((const along *)c->args)->dim;
     int64_t half = c->y.d[dim < 0 ? dim + c->y.ndim : dim];
-    const char *gate = OP(o, "Sigmoid", IN(onnx_slice(o, *x, dim, half, 2 * half)));
-    return OP(o, "Mul", IN(onnx_slice(o, *x, dim, 0, half), gate));
+    const char *gate = onnx_function(o, f, onnx_slice(o, x, dim, half, 2 * half));
+    return OP(o, "Mul", IN(onnx_slice(o, x, dim, 0, half), gate));
+}
+
+static const char *glu_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    return gated_onnx(o, c, *x, fdl_sigmoid);
+}
+
+static const char *swiglu_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    return gated_onnx(o, c, *x, fdl_silu);
+}
+
+static const char *geglu_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    return gated_onnx(o, c, *x, fdl_gelu);
 }
 
 /* Beside it: name_onnx. */
@@ -391,6 +407,8 @@ ALONG_DIM_KIND(softmax)
 ALONG_DIM_KIND(log_softmax)
 ALONG_DIM_KIND(softmin)
 ALONG_DIM_KIND(glu)
+ALONG_DIM_KIND(swiglu)
+ALONG_DIM_KIND(geglu)
 
 static fdl_tensor *softmax2d_forward(void *self, fdl_tensor *x)
 {

@@ -21,6 +21,9 @@ static const leaf_rename renames[] = {
     {ATTENTION, "q_proj_weight", {1, {"q_proj.weight"}}},
     {ATTENTION, "k_proj_weight", {1, {"k_proj.weight"}}},
     {ATTENTION, "v_proj_weight", {1, {"v_proj.weight"}}},
+    {ATTENTION, "q_proj_bias", {1, {"q_proj.bias"}}},
+    {ATTENTION, "k_proj_bias", {1, {"k_proj.bias"}}},
+    {ATTENTION, "v_proj_bias", {1, {"v_proj.bias"}}},
     {NORMS, "num_batches_tracked", {0, {NULL}}},
 };
 

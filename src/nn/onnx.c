@@ -297,19 +297,26 @@ const char *onnx_param(fdl_onnx *o, fdl_module *m, const char *leaf)
 
 /* ---- what several kinds say ---------------------------------------------------------------------------- */
 
-const char *onnx_module(fdl_onnx *o, fdl_module *m, fdl_shape shape, fdl_shape y, const char *x)
+const char *onnx_module_of(fdl_onnx *o, fdl_module *m, int n, const fdl_shape *shapes, fdl_shape y,
+                           const char *const *x)
 {
     const void *args;
     const fdl_kind *kind = fdl_module_description(m, &args);
     const char *outer = o->kind;
-    if (!x)
-        return NULL;
+    for (int i = 0; i < n; i++)
+        if (!x[i])
+            return NULL;
     o->kind = fdl_module_kind(m);
-    fdl_call call = {.module = m->real, .args = args, .x = shape, .y = y, .inputs = 1, .input = &shape};
+    fdl_call call = {.module = m->real, .args = args, .x = shapes[0], .y = y, .inputs = n, .input = shapes};
     const char *result =
-        kind && kind->onnx ? kind->onnx(o, &call, &x) : onnx_refuse(o, "this kind isn't told in ONNX");
+        kind && kind->onnx ? kind->onnx(o, &call, x) : onnx_refuse(o, "this kind isn't told in ONNX");
     o->kind = outer;
     return result;
+}
+
+const char *onnx_module(fdl_onnx *o, fdl_module *m, fdl_shape shape, fdl_shape y, const char *x)
+{
+    return onnx_module_of(o, m, 1, &shape, y, &x);
 }
 
 const char *onnx_mean(fdl_onnx *o, const char *x, int n, const int64_t *dims)

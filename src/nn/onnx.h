@@ -3,6 +3,7 @@
 #ifndef FLODL_NN_ONNX_H
 #define FLODL_NN_ONNX_H
 
+#include "flodl/attention.h"
 #include "flodl/kind.h"
 
 /* One attribute. */
@@ -69,8 +70,17 @@ fdl_tensor *onnx_values(fdl_onnx *o, fdl_module *m, const char *leaf);
 const char *onnx_module(fdl_onnx *o, fdl_module *m, fdl_shape shape, fdl_shape y, const char *x);
 /* A text that lives as long as the export. */
 const char *onnx_text(fdl_onnx *o, const char *format, ...) FDL_PRINTF(2, 3);
-/* A multihead_attention on itself, x of that shape; causal: the module around it says so. */
-const char *onnx_attention(fdl_onnx *o, fdl_module *m, fdl_shape shape, bool causal, const char *x);
+/* The same on n inputs, the main one first. */
+const char *onnx_module_of(fdl_onnx *o, fdl_module *m, int n, const fdl_shape *shapes, fdl_shape y,
+                           const char *const *x);
+/* A multihead_attention of x, of shape query, to keys and values `other`, of shape key; causal: the module around it says so. */
+const char *onnx_attention(fdl_onnx *o, fdl_module *m, bool causal, fdl_shape query, fdl_shape key,
+                           const char *x, const char *other);
+/* fdl_rope on x of that rank, whose last dims are [rows, features]. */
+const char *onnx_rope(fdl_onnx *o, const char *x, int rank, int64_t rows, int64_t features,
+                      const fdl_rope_opts *how);
+/* fdl_alibi added to scores [*, heads, queries, keys]. */
+const char *onnx_alibi(fdl_onnx *o, const char *scores, int64_t heads, int64_t queries, int64_t keys);
 /* Says that this can't be told in ONNX; NULL. */
 const char *onnx_refuse(fdl_onnx *o, const char *format, ...) FDL_PRINTF(2, 3);
 int onnx_opset(const fdl_onnx *o);

@@ -122,7 +122,7 @@ static void encoders_take_masks_to_every_layer(void **state)
         each_param(name, m, load_state);
         fdl_tensor *x = leaf(fixture_of(name, "x", NULL)), *padding = mask_of("padding", "key_padding_mask");
         fdl_tensor *later = fdl_triu(fdl_ones(FDL_SHAPE(4, 4), .dtype = FDL_BOOL), .diagonal = 1);
-        fdl_tensor *y = fdl_nn_transformer_forward(m, x, .key_padding_mask = padding, .causal = true);
+        fdl_tensor *y = fdl_nn_transformer_encoder_forward(m, x, .key_padding_mask = padding, .causal = true);
         expect_recorded(y, name, "y", NULL, 1e-5);
         check_ok(fdl_backward(recorded_loss(y)));
         expect_recorded(fdl_grad(x), name, "dx", NULL, 2e-5);
@@ -244,9 +244,9 @@ static void what_doesnt_fit_is_refused(void **state)
     check_error(FDL_E_ARG, "m is a relu", "multihead_attention");
     assert_null(fdl_nn_mha_forward(m, q, NULL, v));
     check_error(FDL_E_NULL, "k");
-    assert_null(fdl_nn_transformer_forward(m, q));
+    assert_null(fdl_nn_transformer_encoder_forward(m, q));
     check_error(FDL_E_ARG, "m is a multihead_attention", "transformer_encoder");
-    assert_null(fdl_nn_transformer_forward(layer, NULL));
+    assert_null(fdl_nn_transformer_encoder_forward(layer, NULL));
     check_error(FDL_E_NULL, "x");
     assert_null(fdl_forward(layer, q, q, q, q));
     check_error(FDL_E_ARG, "one input too many");
