@@ -27,10 +27,6 @@ FDL_API fdl_kv_cache *fdl_kv_cache_new(int64_t max_len);
 /* NULL: nothing. In use on this thread: it isn't used any more. */
 FDL_API void fdl_kv_cache_free(fdl_kv_cache *c);
 
-/* `FDL_KV_CACHE(cache);` holds to the end of the enclosing block, on this thread; NULL: no cache. In it, with a cache: attention
- * that doesn't look back only, or grad mode on: FDL_E_STATE; more than max_len positions: FDL_E_RANGE; another number of
- * samples than before: FDL_E_SHAPE. A forward that fails may have moved some modules ahead: fdl_kv_cache_rewind to the length before. */
-
 /* By hand: uses c from now on and returns what was used before (NULL: none). */
 FDL_API fdl_kv_cache *fdl_kv_cache_use(fdl_kv_cache *c);
 FDL_API void fdl_kv_cache_leave_(fdl_kv_cache **before);
@@ -47,6 +43,9 @@ FDL_API fdl_status fdl_kv_cache_reorder(fdl_kv_cache *c, fdl_tensor *samples);
 FDL_END_DECLS
 
 #ifndef __cplusplus
+/* `FDL_KV_CACHE(cache);` holds to the end of the enclosing block, on this thread; NULL: no cache. In it, with a cache: attention
+ * that doesn't look back only, or grad mode on: FDL_E_STATE; more than max_len positions: FDL_E_RANGE; another number of
+ * samples than before: FDL_E_SHAPE. A forward that fails may have moved some modules ahead: fdl_kv_cache_rewind to the length before. */
 #define FDL_KV_CACHE(cache)                                                                                \
     FDL_UNUSED __attribute__((cleanup(fdl_kv_cache_leave_))) fdl_kv_cache *FDL_CAT(fdl_kv_, __COUNTER__) = \
         fdl_kv_cache_use(cache)
