@@ -32,6 +32,8 @@ FDL_API bool fdl_requires_grad(fdl_tensor *x);
 FDL_API fdl_status fdl_requires_grad_(fdl_tensor *x, bool on);
 /* Made by the user, or doesn't require grad. */
 FDL_API bool fdl_is_leaf(fdl_tensor *x);
+/* How often the tensor, or what shares its storage, was changed in place; -1 on failure. Tensor._version. */
+FDL_API int64_t fdl_tensor_version(fdl_tensor *x);
 /* The same shape and storage without history. */
 FDL_API fdl_tensor *fdl_detach(fdl_tensor *x);
 /* In place; of a view: FDL_E_STATE. */

@@ -30,6 +30,7 @@
 #include "flodl/stream.h"
 #include "flodl/cuda_graph.h"
 #include "flodl/norm.h"
+#include "flodl/sparse.h"
 #include "flodl/embedding.h"
 #include "flodl/recurrent.h"
 #include "flodl/attention.h"

@@ -36,6 +36,19 @@ typedef struct fdl_k_sgd_opts {
 FDL_API fdl_status fdl_k_fused_sgd_opt_(fdl_list params, fdl_list grads, fdl_list momentum_buffers,
                                         fdl_tensor *lr, const fdl_k_sgd_opts *opts);
 
+typedef struct fdl_k_adagrad_opts {
+    int opts_;
+    double lr_decay, weight_decay; /* default 0 */
+    double eps;                    /* default 1e-10 */
+    bool maximize;
+    fdl_tensor *grad_scale, *found_inf; /* on CUDA only */
+} fdl_k_adagrad_opts;
+/* One Adagrad step: torch._fused_adagrad_. steps and lr as above; on the CPU lr is read. */
+FDL_API fdl_status fdl_k_fused_adagrad_opt_(fdl_list params, fdl_list grads, fdl_list sums, fdl_list steps,
+                                            fdl_tensor *lr, const fdl_k_adagrad_opts *opts);
+/* Whether libtorch has that kernel for devices of d's type, and takes the rate from there. */
+FDL_API bool fdl_k_has_fused_adagrad(fdl_device d);
+
 /* grads *= inv_scale, and found_inf = 1 where a value is not finite; both 1-element float32.
  * torch._amp_foreach_non_finite_check_and_unscale_. */
 FDL_API fdl_status fdl_k_amp_unscale_(fdl_list grads, fdl_tensor *found_inf, fdl_tensor *inv_scale);
@@ -52,6 +65,10 @@ FDL_END_DECLS
     fdl_k_fused_adam_a_(params, grads, exp_avgs, exp_avg_sqs, steps, __VA_ARGS__, .opts_ = 0)
 #define fdl_k_fused_adam_a_(params, grads, exp_avgs, exp_avg_sqs, steps, lr, ...) \
     fdl_k_fused_adam_opt_(params, grads, exp_avgs, exp_avg_sqs, steps, lr, &(fdl_k_adam_opts){__VA_ARGS__})
+#define fdl_k_fused_adagrad_(params, grads, sums, steps, ...) \
+    fdl_k_fused_adagrad_a_(params, grads, sums, steps, __VA_ARGS__, .opts_ = 0)
+#define fdl_k_fused_adagrad_a_(params, grads, sums, steps, lr, ...) \
+    fdl_k_fused_adagrad_opt_(params, grads, sums, steps, lr, &(fdl_k_adagrad_opts){__VA_ARGS__})
 #define fdl_k_fused_sgd_(params, grads, momentum_buffers, ...) \
     fdl_k_fused_sgd_a_(params, grads, momentum_buffers, __VA_ARGS__, .opts_ = 0)
 #define fdl_k_fused_sgd_a_(params, grads, momentum_buffers, lr, ...) \

@@ -10,10 +10,16 @@
 
 #include <math.h>
 
-enum { EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ };
+enum { EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ, MASTER };
 
-static bool needs(const optim_group *g, int state)
+static bool is_decoupled(const optim_batch *b)
 {
+    return b->kind->decoupled || b->o->decoupled;
+}
+
+static bool needs(const optim_group *g, const optim_slot *s, int state)
+{
+    (void)s;
     return state != MAX_EXP_AVG_SQ || g->o.amsgrad;
 }
 
@@ -40,7 +46,7 @@ static fdl_status one(const optim_batch *b, int i)
     if (o->maximize)
         g = fdl_neg(g);
     if (o->weight_decay != 0) {
-        if (!b->kind->decoupled)
+        if (!is_decoupled(b))
             g = fdl_add(g, fdl_mul(p, o->weight_decay));
         else if (b->host)
             FDL_TRY(fdl_mul_scalar_(p, 1 - o->lr * o->weight_decay));
@@ -111,7 +117,7 @@ static fdl_status foreach (const optim_batch *b)
     if (o->maximize)
         g = fdl_foreach_neg(g);
     if (o->weight_decay != 0) {
-        if (!b->kind->decoupled)
+        if (!is_decoupled(b))
             g = fdl_foreach_add(g, b->params, o->weight_decay);
         else if (b->host)
             FDL_TRY(fdl_foreach_mul_scalar_(b->params, 1 - o->lr * o->weight_decay));
@@ -141,21 +147,22 @@ static fdl_status fused(const optim_batch *b)
                              .max_exp_avg_sqs = b->state[MAX_EXP_AVG_SQ], .beta1 = optim_exactly(o->beta1),
                              .beta2 = optim_exactly(o->beta2), .weight_decay = o->weight_decay,
                              .eps = optim_exactly(o->eps), .amsgrad = o->amsgrad, .maximize = o->maximize,
-                             .decoupled = b->kind->decoupled, .found_inf = b->skip);
+                             .decoupled = is_decoupled(b), .found_inf = b->skip);
 }
 
-#define ADAM(title, is_decoupled, decay)                                                                    \
+#define ADAM(title, always, decay, more)                                                                    \
     {                                                                                                       \
         .name = title,                                                                                      \
         .fields = OPTIM_LR | OPTIM_WEIGHT_DECAY | OPTIM_MAXIMIZE | OPTIM_IMPL | OPTIM_BETA1 | OPTIM_BETA2 | \
-                  OPTIM_EPS | OPTIM_AMSGRAD,                                                                \
+                  OPTIM_EPS | OPTIM_AMSGRAD | OPTIM_MASTER_WEIGHTS | (more),                                \
         .momentum_field = OPTIM_BETA1,                                                                      \
         .defaults = {.lr = 1e-3, .weight_decay = decay, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},         \
-        .counts = true, .decoupled = is_decoupled, .states = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"},   \
+        .counts = true, .decoupled = always,                                                                \
+        .states = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "master"}, .form = {[MASTER] = OPTIM_MASTER}, \
         .needs = needs, .fused = fused, .foreach = foreach, .one = one,                                     \
     }
-static const optim_kind adam = ADAM("adam", false, 0);
-static const optim_kind adamw = ADAM("adamw", true, 1e-2);
+static const optim_kind adam = ADAM("adam", false, 0, OPTIM_DECOUPLED);
+static const optim_kind adamw = ADAM("adamw", true, 1e-2, 0);
 
 fdl_optim *fdl_optim_adam_opt(const fdl_params *params, const fdl_optim_opts *opts)
 {

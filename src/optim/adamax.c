@@ -20,6 +20,17 @@ static fdl_status foreach (const optim_batch *b)
     return optim_descend_by(b, optim_quotient(m, u), rates);
 }
 
+static fdl_status one(const optim_batch *b, int i)
+{
+    const fdl_optim_opts *o = b->o;
+    fdl_tensor *g = optim_one_decayed(b, i, false), *m = b->state[EXP_AVG].at[i],
+               *u = b->state[EXP_INF].at[i];
+    FDL_TRY(optim_one_average(b, m, g));
+    FDL_TRY(fdl_mul_scalar_(u, o->beta2));
+    FDL_TRY(fdl_maximum_(u, fdl_add(fdl_abs(g), o->eps)));
+    return optim_one_descend_by(b, i, fdl_div(m, u), optim_one_rate(b, i));
+}
+
 static const optim_kind adamax = {
     .name = "adamax",
     .fields =
@@ -29,6 +40,7 @@ static const optim_kind adamax = {
     .counts = true,
     .states = {"exp_avg", "exp_inf"},
     .foreach = foreach,
+    .one = one,
 };
 
 fdl_optim *fdl_optim_adamax_opt(const fdl_params *params, const fdl_optim_opts *opts)

@@ -15,6 +15,14 @@ static fdl_status foreach (const optim_batch *b)
     return fdl_foreach_lerp_(m, g, 1 - o->beta2);
 }
 
+static fdl_status one(const optim_batch *b, int i)
+{
+    fdl_tensor *g = optim_one_decayed(b, i, true), *m = b->state[0].at[i], *c = fdl_clone(m);
+    FDL_TRY(optim_one_average(b, c, g));
+    FDL_TRY(optim_one_descend(b, i, fdl_sign(c)));
+    return fdl_lerp_(m, g, 1 - b->o->beta2);
+}
+
 static const optim_kind lion = {
     .name = "lion",
     .fields = OPTIM_LR | OPTIM_WEIGHT_DECAY | OPTIM_MAXIMIZE | OPTIM_IMPL | OPTIM_BETA1 | OPTIM_BETA2,
@@ -23,6 +31,7 @@ static const optim_kind lion = {
     .decoupled = true,
     .states = {"exp_avg"},
     .foreach = foreach,
+    .one = one,
 };
 
 fdl_optim *fdl_optim_lion_opt(const fdl_params *params, const fdl_optim_opts *opts)

@@ -49,6 +49,21 @@ static fdl_status foreach (const optim_batch *b)
     return optim_descend_by(b, optim_quotient(m, d), rates(b, next, fdl_mul(product, next)));
 }
 
+static fdl_status one(const optim_batch *b, int i)
+{
+    const fdl_optim_opts *o = b->o;
+    fdl_tensor *g = optim_one_decayed(b, i, o->decoupled), *m = b->state[EXP_AVG].at[i],
+               *v = b->state[EXP_AVG_SQ].at[i], *product = b->state[MU_PRODUCT].at[i];
+    fdl_tensor *t = optim_one_count(b, i), *now = mu(b, t), *next = mu(b, fdl_add(t, 1));
+    FDL_TRY(fdl_mul_(product, fdl_float(now)));
+    FDL_TRY(optim_one_average(b, m, g));
+    FDL_TRY(optim_one_average_square(v, g, o->beta2));
+    fdl_tensor *root = fdl_sqrt(optim_correction(t, optim_log(o->beta2, t)));
+    fdl_tensor *d = fdl_add(fdl_div(fdl_sqrt(v), root), o->eps), *wide = fdl_double(product);
+    FDL_TRY(optim_one_descend_by(b, i, fdl_div(g, d), rates(b, fdl_rsub_scalar(now, 1), wide)));
+    return optim_one_descend_by(b, i, fdl_div(m, d), rates(b, next, fdl_mul(wide, next)));
+}
+
 static const optim_kind nadam = {
     .name = "nadam",
     .fields = OPTIM_LR | OPTIM_WEIGHT_DECAY | OPTIM_MAXIMIZE | OPTIM_IMPL | OPTIM_BETA1 | OPTIM_BETA2 |
@@ -57,9 +72,10 @@ static const optim_kind nadam = {
     .defaults = {.lr = 2e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .momentum_decay = 4e-3},
     .counts = true,
     .states = {"exp_avg", "exp_avg_sq", "mu_product"},
-    .numbers = 1 << MU_PRODUCT,
+    .form = {[MU_PRODUCT] = OPTIM_NUMBER},
     .initial = initial,
     .foreach = foreach,
+    .one = one,
 };
 
 fdl_optim *fdl_optim_nadam_opt(const fdl_params *params, const fdl_optim_opts *opts)

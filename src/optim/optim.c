@@ -75,6 +75,8 @@ static fdl_status group_fill(const fdl_optim *o, optim_group *g, const fdl_param
         if (!fdl_dtype_is_floating(fdl_dtype_of(t)))
             return fdl_fail(FDL_E_DTYPE, "%s: parameter \"%s\" is %s; only floating dtypes can be optimized",
                             kind, name, fdl_dtype_name(fdl_dtype_of(t)));
+        if (o->kind->admit)
+            FDL_TRY(o->kind->admit(t, name));
         optim_slot *s = &g->slots[g->n];
         s->name = malloc(strlen(name) + 1);
         if (!s->name)
@@ -165,6 +167,10 @@ int fdl_optim_add_group_opt(fdl_optim *o, const fdl_params *params, const fdl_op
         fdl_null_operand("fdl_optim_add_group", o ? "params" : "o");
         return -1;
     }
+    if (o->kind->one_group) {
+        fdl_fail(FDL_E_ARG, "fdl_optim_add_group: %s has one group", o->kind->name);
+        return -1;
+    }
     int g = add_group(o, params, &o->groups[0].o, opts);
     o->generation += g >= 0;
     return g;
@@ -193,7 +199,7 @@ fdl_status optim_write_scalars(const optim_kind *kind, optim_group *g)
         else
             FDL_TRY(fdl_fill_(s->lr, g->o.lr));
         if (s->momentum)
-            FDL_TRY(fdl_fill_(s->momentum, *optim_number(&g->o, kind->momentum_field)));
+            FDL_TRY(fdl_fill_(s->momentum, optim_value(&g->o, kind->momentum_field)));
     }
     return FDL_OK;
 }
@@ -275,14 +281,14 @@ fdl_status fdl_optim_set_option(fdl_optim *o, int group, const char *name, doubl
         return fdl_error_pending();
     if (!name)
         return fdl_null_operand("fdl_optim_set_option", "name");
-    unsigned field = optim_field(o->kind, name);
+    uint64_t field = optim_field(o->kind, name);
     if (!field)
         return fdl_error_pending();
     if (field == OPTIM_LR)
         return fdl_optim_set_group_lr(o, group, value);
     FDL_TRY(optim_check_number(o->kind, field, value));
     fdl_optim_opts changed = g->o;
-    *optim_number(&changed, field) = value;
+    optim_put(&changed, field, value);
     if (o->kind->check)
         FDL_TRY(o->kind->check(&changed));
     g->o = changed;
@@ -299,13 +305,13 @@ double fdl_optim_option(const fdl_optim *o, int group, const char *name)
         fdl_null_operand("fdl_optim_option", "name");
         return (double)NAN;
     }
-    unsigned field = optim_field(o->kind, name);
-    return field ? *optim_number(&g->o, field) : (double)NAN;
+    uint64_t field = optim_field(o->kind, name);
+    return field ? optim_value(&g->o, field) : (double)NAN;
 }
 
 fdl_status optim_schedule_momentum(fdl_optim *o, double v)
 {
-    unsigned field = o->kind->momentum_field;
+    uint64_t field = o->kind->momentum_field;
     if (!field)
         return fdl_fail(FDL_E_ARG,
                         "%s has neither momentum nor beta1 for the schedule to move; give the schedule "
@@ -314,12 +320,11 @@ fdl_status optim_schedule_momentum(fdl_optim *o, double v)
     FDL_TRY(optim_check_number(o->kind, field, v));
     for (int i = 0; i < o->n_groups; i++) {
         optim_group *g = &o->groups[i];
-        double *at = optim_number(&g->o, field);
-        if (g->scheduled && *at == v)
+        if (g->scheduled && optim_value(&g->o, field) == v)
             continue;
         o->generation += !g->scheduled; /* from now on the number is on the device */
         g->scheduled = true;
-        *at = v;
+        optim_put(&g->o, field, v);
         FDL_TRY(optim_write_scalars(o->kind, g));
     }
     return FDL_OK;

@@ -8,29 +8,65 @@
 
 #include <jansson.h>
 
-enum { OPTIM_STATES = 3 };
+enum { OPTIM_STATES = 4 };
 
-/* The fields of fdl_optim_opts, one bit each; options.c has their table. */
-enum {
-    OPTIM_LR = 1,
-    OPTIM_WEIGHT_DECAY = 2,
-    OPTIM_MAXIMIZE = 4,
-    OPTIM_IMPL = 8,
-    OPTIM_MOMENTUM = 16,
-    OPTIM_DAMPENING = 32,
-    OPTIM_NESTEROV = 64,
-    OPTIM_BETA1 = 128,
-    OPTIM_BETA2 = 256,
-    OPTIM_EPS = 512,
-    OPTIM_AMSGRAD = 1024,
-    OPTIM_ALPHA = 2048,
-    OPTIM_CENTERED = 4096,
-    OPTIM_LR_DECAY = 8192,
-    OPTIM_INITIAL_ACCUMULATOR = 16384,
-    OPTIM_RHO = 32768,
-    OPTIM_MOMENTUM_DECAY = 65536,
-    OPTIM_DECOUPLED = 131072
-};
+/* The fields of fdl_optim_opts, one bit each; options.c has their table. More than an enumerator holds. */
+#define OPTIM_BIT(n) (UINT64_C(1) << (n))
+#define OPTIM_LR OPTIM_BIT(0)
+#define OPTIM_WEIGHT_DECAY OPTIM_BIT(1)
+#define OPTIM_MAXIMIZE OPTIM_BIT(2)
+#define OPTIM_IMPL OPTIM_BIT(3)
+#define OPTIM_MOMENTUM OPTIM_BIT(4)
+#define OPTIM_DAMPENING OPTIM_BIT(5)
+#define OPTIM_NESTEROV OPTIM_BIT(6)
+#define OPTIM_BETA1 OPTIM_BIT(7)
+#define OPTIM_BETA2 OPTIM_BIT(8)
+#define OPTIM_EPS OPTIM_BIT(9)
+#define OPTIM_AMSGRAD OPTIM_BIT(10)
+#define OPTIM_ALPHA OPTIM_BIT(11)
+#define OPTIM_CENTERED OPTIM_BIT(12)
+#define OPTIM_LR_DECAY OPTIM_BIT(13)
+#define OPTIM_INITIAL_ACCUMULATOR OPTIM_BIT(14)
+#define OPTIM_RHO OPTIM_BIT(15)
+#define OPTIM_MOMENTUM_DECAY OPTIM_BIT(16)
+#define OPTIM_DECOUPLED OPTIM_BIT(17)
+#define OPTIM_MASTER_WEIGHTS OPTIM_BIT(18)
+#define OPTIM_NO_NESTEROV OPTIM_BIT(19)
+#define OPTIM_NS_STEPS OPTIM_BIT(20)
+#define OPTIM_NS_A OPTIM_BIT(21)
+#define OPTIM_NS_B OPTIM_BIT(22)
+#define OPTIM_NS_C OPTIM_BIT(23)
+#define OPTIM_ADJUST OPTIM_BIT(24)
+#define OPTIM_BETA2_DECAY OPTIM_BIT(25)
+#define OPTIM_EPS1 OPTIM_BIT(26)
+#define OPTIM_EPS2 OPTIM_BIT(27)
+#define OPTIM_D OPTIM_BIT(28)
+#define OPTIM_LAMBD OPTIM_BIT(29)
+#define OPTIM_T0 OPTIM_BIT(30)
+#define OPTIM_ETA_MINUS OPTIM_BIT(31)
+#define OPTIM_ETA_PLUS OPTIM_BIT(32)
+#define OPTIM_STEP_MIN OPTIM_BIT(33)
+#define OPTIM_STEP_MAX OPTIM_BIT(34)
+#define OPTIM_MAX_ITER OPTIM_BIT(35)
+#define OPTIM_MAX_EVAL OPTIM_BIT(36)
+#define OPTIM_TOLERANCE_GRAD OPTIM_BIT(37)
+#define OPTIM_TOLERANCE_CHANGE OPTIM_BIT(38)
+#define OPTIM_HISTORY_SIZE OPTIM_BIT(39)
+#define OPTIM_STRONG_WOLFE OPTIM_BIT(40)
+
+/* What a state of a parameter is. */
+typedef enum optim_form {
+    OPTIM_LIKE = 0, /* of the parameter's shape, layout and dtype; float32 beside master weights */
+    OPTIM_NUMBER,   /* one float32, 0-d */
+    OPTIM_ROWS,     /* [.., m, 1] for a parameter [.., m, n] */
+    OPTIM_COLS,     /* [.., 1, n] */
+    OPTIM_MASTER    /* the parameter in float32, which is what the method steps */
+} optim_form;
+
+/* What a method does with sparse gradients. */
+typedef enum optim_sparsity { OPTIM_DENSE = 0, OPTIM_ANY, OPTIM_SPARSE } optim_sparsity;
+
+typedef struct optim_saved optim_saved; /* what is read from or written to a file: state.c */
 
 /* One parameter. */
 typedef struct optim_slot {
@@ -41,10 +77,12 @@ typedef struct optim_slot {
     fdl_device device;               /* where the state is, and how it is laid out */
     fdl_dtype dtype;
     bool contiguous;
-    bool placed; /* the three above are known */
-    bool dense;  /* the parameter's elements fill its storage: fused kernels take them in storage order */
-    bool fresh;  /* state was made and not yet used */
+    bool placed;     /* the three above are known */
+    bool dense;      /* the parameter's elements fill its storage: fused kernels take them in storage order */
+    bool fresh;      /* state was made and not yet used */
+    int64_t written; /* the parameter's fdl_tensor_version when its master was last rounded into it */
     fdl_tensor *grad; /* of this step, or NULL: not in it, or done */
+    bool sparse;      /* that gradient is */
 } optim_slot;
 
 /* What may change between two runs of a captured step, as 0-d tensors on one device. */
@@ -74,35 +112,39 @@ typedef struct optim_batch {
     fdl_tensor *lr;
     fdl_tensor *momentum; /* NULL: the number in o */
     fdl_tensor
-        *skip;  /* 1-element float32 on the batch's device, which isn't the CPU: 1 leaves all as it is; or
+        *skip;   /* 1-element float32 on the batch's device, which isn't the CPU: 1 leaves all as it is; or
                            * NULL */
-    bool host;  /* on the CPU: counters and rate may be read */
-    bool fresh; /* the state was made just now */
+    bool host;   /* on the CPU: counters and rate may be read */
+    bool fresh;  /* the state was made just now */
+    bool sparse; /* the gradients are sparse */
 } optim_batch;
-
-typedef struct optim_saved optim_saved; /* state.c */
 
 typedef struct optim_kind {
     const char *name;
-    unsigned fields;         /* OPTIM_*: what of fdl_optim_opts is its own */
-    unsigned momentum_field; /* OPTIM_MOMENTUM or OPTIM_BETA1: what a one-cycle schedule moves; or 0 */
+    uint64_t fields;         /* OPTIM_*: what of fdl_optim_opts is its own */
+    uint64_t momentum_field; /* OPTIM_MOMENTUM or OPTIM_BETA1: what a one-cycle schedule moves; or 0 */
     fdl_optim_opts defaults;
     fdl_status (*check)(const fdl_optim_opts *o); /* beyond the ranges of single fields; may be NULL */
-    bool counts;                                  /* has step counters */
-    bool decoupled;                   /* weight decay acts on the parameter, not on the gradient */
+    fdl_status (*admit)(fdl_tensor *param,
+                        const char *name); /* whether it takes that parameter; may be NULL */
+    bool counts;                           /* has step counters */
+    bool decoupled;                        /* weight decay acts on the parameter, not on the gradient */
+    bool one_group;                        /* a second can't be added */
+    optim_sparsity sparsity;
     const char *states[OPTIM_STATES]; /* PyTorch's names */
-    unsigned numbers; /* 1 << state: it is one float32 (0-d), and not of the parameter's shape and dtype */
-    bool (*needs)(const optim_group *g, int state);        /* NULL: all of them, always */
-    double (*initial)(const fdl_optim_opts *o, int state); /* NULL: 0 */
-    fdl_status (*fused)(const optim_batch *b);             /* NULL: libtorch has no kernel */
+    optim_form form[OPTIM_STATES];
+    bool (*needs)(const optim_group *g, const optim_slot *s, int state); /* NULL: all of them, always */
+    double (*initial)(const fdl_optim_opts *o, int state);               /* NULL: 0 */
+    bool (*has_kernel)(fdl_device device);     /* NULL: fused works wherever it is there */
+    fdl_status (*fused)(const optim_batch *b); /* NULL: libtorch has no kernel */
     fdl_status (*foreach)(const optim_batch *b);
-    fdl_status (*one)(const optim_batch *b,
-                      int i); /* parameter i, in plain operations; NULL: foreach of lists of one */
-    /* What isn't one tensor a parameter and state (fdl_optim.own); all NULL where there is nothing such. */
-    fdl_status (*own_save)(const fdl_optim *o, optim_saved *to); /* optim_saved_put for each tensor */
-    void *(*own_load)(const fdl_optim *o,
-                      const optim_saved *from); /* a new one, also where there is nothing; o stays as it is.
-                                                   * NULL: an error */
+    fdl_status (*one)(const optim_batch *b, int i); /* parameter i, in plain operations */
+    fdl_status (*one_sparse)(const optim_batch *b, int i);
+    /* A method that evaluates the model several times a step has this and none of the four above. */
+    fdl_status (*closure)(fdl_optim *o, fdl_optim_closure closure, void *ctx, double *loss);
+    /* What is remembered of the optimizer as a whole, o->own; NULL: nothing. own_load makes another one, or NULL and an error. */
+    fdl_status (*own_save)(const fdl_optim *o, optim_saved *to);
+    void *(*own_load)(const fdl_optim *o, const optim_saved *from);
     void (*own_free)(void *own);
 } optim_kind;
 
@@ -111,7 +153,7 @@ struct fdl_optim {
     optim_group *groups;
     int n_groups;
     uint64_t generation;
-    void *own;          /* the method's: optim_kind.own_save */
+    void *own;          /* the method's, of no single parameter; or NULL */
     int widest;         /* parameters of the largest group */
     fdl_tensor **lists; /* room for the lists of one batch: (3 + OPTIM_STATES) * widest */
 };
@@ -119,10 +161,21 @@ struct fdl_optim {
 /* options.c: reads what the caller gave over `base` into *into; checks every value. */
 fdl_status optim_options(const optim_kind *kind, const fdl_optim_opts *base, const fdl_optim_opts *given,
                          fdl_optim_opts *into);
-fdl_status optim_check_number(const optim_kind *kind, unsigned field, double v);
+fdl_status optim_check_number(const optim_kind *kind, uint64_t field, double v);
 /* The numeric field of that name; 0 and FDL_E_ARG when it is none of this optimizer's. */
-unsigned optim_field(const optim_kind *kind, const char *name);
-double *optim_number(fdl_optim_opts *o, unsigned field);
+uint64_t optim_field(const optim_kind *kind, const char *name);
+/* A field as a number, whatever its type: flags are 0 or 1. */
+double optim_value(const fdl_optim_opts *o, uint64_t field);
+/* Puts a number into a field of its own type, unchecked. */
+void optim_put(fdl_optim_opts *o, uint64_t field, double v);
+
+/* step.c: a state as it is before the parameter's first step, where the parameter is now (scope). What shape and dtype a state
+ * has is said there and nowhere else. */
+fdl_tensor *optim_begin_state(const optim_kind *kind, const optim_group *g, const optim_slot *s, int state);
+/* Runs the closure, recording; *loss unless NULL: what it returned, which waits for the device. */
+fdl_status optim_evaluate(const char *kind, fdl_optim_closure closure, void *ctx, double *loss);
+/* Whether the method steps a float32 copy of the parameter. */
+bool optim_has_master(const optim_kind *kind, const optim_group *g, const optim_slot *s);
 
 /* Every option of the method but .impl, by name; owned, NULL: no memory. */
 json_t *optim_options_write(const optim_kind *kind, const fdl_optim_opts *o);
@@ -142,10 +195,6 @@ fdl_status optim_schedule_momentum(fdl_optim *o, double v);
 fdl_list optim_gradients(const fdl_optim *o, const char **half);
 
 void optim_free_scalars(optim_group *g);
-
-/* step.c: a state as it is before the parameter's first step, where the parameter is now (scope). What shape and dtype a state
- * has is said here and nowhere else. */
-fdl_tensor *optim_begin_state(const optim_kind *kind, const optim_group *g, const optim_slot *s, int state);
 
 /* state.c: what a method has of its own, by name within this optimizer; numbers as 0-d tensors. */
 fdl_status optim_saved_put(optim_saved *to, const char *name, fdl_tensor *t);
@@ -175,6 +224,15 @@ fdl_tensor *optim_correction(fdl_tensor *t, fdl_tensor *log_beta);
 /* The logarithm of a number, and of beta1, as 0-d float64 tensors on the device of like, or of the batch. */
 fdl_tensor *optim_log(double beta, fdl_tensor *like);
 fdl_tensor *optim_log_beta1(const optim_batch *b);
+
+/* The same of parameter i alone, for the loops; rates and counts are 0-d, float64. */
+fdl_tensor *optim_one_decayed(const optim_batch *b, int i, bool decoupled);
+fdl_status optim_one_average(const optim_batch *b, fdl_tensor *a, fdl_tensor *x);
+fdl_status optim_one_average_square(fdl_tensor *a, fdl_tensor *x, double w);
+fdl_tensor *optim_one_count(const optim_batch *b, int i);
+fdl_tensor *optim_one_rate(const optim_batch *b, int i); /* lr / (1 - beta1^t) */
+fdl_status optim_one_descend(const optim_batch *b, int i, fdl_tensor *u);
+fdl_status optim_one_descend_by(const optim_batch *b, int i, fdl_tensor *u, fdl_tensor *rate);
 
 /* A number for an option whose 0 would mean its default. */
 static inline double optim_exactly(double v)

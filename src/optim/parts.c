@@ -81,3 +81,55 @@ fdl_tensor *optim_log_beta1(const optim_batch *b)
 {
     return b->momentum ? fdl_log(fdl_double(b->momentum)) : optim_log(b->o->beta1, b->lr);
 }
+
+/* ---- one parameter ------------------------------------------------------------------------------------ */
+
+fdl_tensor *optim_one_decayed(const optim_batch *b, int i, bool decoupled)
+{
+    const fdl_optim_opts *o = b->o;
+    fdl_tensor *p = b->params.at[i], *g = b->grads.at[i];
+    if (o->maximize)
+        g = fdl_neg(g);
+    if (o->weight_decay == 0)
+        return g;
+    if (!decoupled)
+        return fdl_add(g, fdl_mul(p, o->weight_decay));
+    fdl_status s = b->host ? fdl_mul_scalar_(p, 1 - o->lr * o->weight_decay)
+                           : fdl_mul_(p, fdl_rsub_scalar(fdl_mul(b->lr, o->weight_decay), 1));
+    return s == FDL_OK ? g : NULL;
+}
+
+fdl_status optim_one_average(const optim_batch *b, fdl_tensor *a, fdl_tensor *x)
+{
+    if (!b->momentum)
+        return fdl_lerp_(a, x, 1 - b->o->beta1);
+    FDL_TRY(fdl_mul_(a, b->momentum));
+    return fdl_add_(a, fdl_mul(x, fdl_rsub_scalar(b->momentum, 1)));
+}
+
+fdl_status optim_one_average_square(fdl_tensor *a, fdl_tensor *x, double w)
+{
+    FDL_TRY(fdl_mul_scalar_(a, w));
+    return fdl_addcmul_(a, x, x, .value = optim_exactly(1 - w));
+}
+
+fdl_tensor *optim_one_count(const optim_batch *b, int i)
+{
+    return fdl_double(b->steps.at[i]);
+}
+
+fdl_tensor *optim_one_rate(const optim_batch *b, int i)
+{
+    return fdl_div(b->lr, optim_correction(b->steps.at[i], optim_log_beta1(b)));
+}
+
+fdl_status optim_one_descend(const optim_batch *b, int i, fdl_tensor *u)
+{
+    return b->host ? fdl_add_(b->params.at[i], u, .alpha = optim_exactly(-b->o->lr))
+                   : fdl_sub_(b->params.at[i], fdl_mul(u, b->lr));
+}
+
+fdl_status optim_one_descend_by(const optim_batch *b, int i, fdl_tensor *u, fdl_tensor *rate)
+{
+    return fdl_sub_(b->params.at[i], fdl_mul(u, rate));
+}

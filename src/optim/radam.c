@@ -46,6 +46,20 @@ static fdl_status foreach (const optim_batch *b)
     return optim_descend_by(b, optim_quotient(m, d), rates);
 }
 
+static fdl_status one(const optim_batch *b, int i)
+{
+    const fdl_optim_opts *o = b->o;
+    fdl_tensor *g = optim_one_decayed(b, i, o->decoupled), *m = b->state[EXP_AVG].at[i],
+               *v = b->state[EXP_AVG_SQ].at[i];
+    FDL_TRY(optim_one_average(b, m, g));
+    FDL_TRY(optim_one_average_square(v, g, o->beta2));
+    fdl_tensor *r = rectified(b, optim_one_count(b, i));
+    fdl_tensor *whole = fdl_to(fdl_eq(r, 0), .dtype = FDL_FLOAT64); /* 1: the step is m's */
+    fdl_tensor *u = fdl_div(fdl_mul(m, r), fdl_add(fdl_sqrt(v), o->eps));
+    FDL_TRY(fdl_add_(u, fdl_mul(m, whole)));
+    return optim_one_descend_by(b, i, u, optim_one_rate(b, i));
+}
+
 static const optim_kind radam = {
     .name = "radam",
     .fields = OPTIM_LR | OPTIM_WEIGHT_DECAY | OPTIM_MAXIMIZE | OPTIM_IMPL | OPTIM_BETA1 | OPTIM_BETA2 |
@@ -55,6 +69,7 @@ static const optim_kind radam = {
     .counts = true,
     .states = {"exp_avg", "exp_avg_sq"},
     .foreach = foreach,
+    .one = one,
 };
 
 fdl_optim *fdl_optim_radam_opt(const fdl_params *params, const fdl_optim_opts *opts)

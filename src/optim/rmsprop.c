@@ -2,12 +2,14 @@
  *     g += weight_decay * p;  s = alpha * s + (1 - alpha) * g^2
  *     q = sqrt(s), or centered: a += (1 - alpha) * (g - a), q = sqrt(s - a^2);  q += eps
  *     p -= lr * g / q, or with momentum: b = momentum * b + g / q, p -= lr * b */
+#include "flodl/arithmetic.h"
 #include "optim.h"
 
 enum { SQUARE_AVG, MOMENTUM_BUFFER, GRAD_AVG };
 
-static bool needs(const optim_group *g, int state)
+static bool needs(const optim_group *g, const optim_slot *s, int state)
 {
+    (void)s;
     if (state == MOMENTUM_BUFFER)
         return g->o.momentum != 0 || g->scheduled;
     return state == SQUARE_AVG || g->o.centered;
@@ -49,16 +51,44 @@ static fdl_status foreach (const optim_batch *b)
     return optim_descend(b, optim_quotient(g, q));
 }
 
+static fdl_status one(const optim_batch *b, int i)
+{
+    const fdl_optim_opts *o = b->o;
+    fdl_tensor *g = optim_one_decayed(b, i, false), *s = b->state[SQUARE_AVG].at[i], *q = s;
+    FDL_TRY(optim_one_average_square(s, g, o->alpha));
+    if (o->centered) {
+        fdl_tensor *a = b->state[GRAD_AVG].at[i];
+        FDL_TRY(fdl_lerp_(a, g, 1 - o->alpha));
+        q = fdl_sub(s, fdl_square(a));
+    }
+    fdl_tensor *u = fdl_div(g, fdl_add(fdl_sqrt(q), o->eps));
+    if (!b->state[MOMENTUM_BUFFER].n)
+        return optim_one_descend(b, i, u);
+    fdl_tensor *m = b->state[MOMENTUM_BUFFER].at[i];
+    FDL_TRY(b->momentum ? fdl_mul_(m, b->momentum) : fdl_mul_scalar_(m, o->momentum));
+    FDL_TRY(fdl_add_(m, u));
+    return optim_one_descend(b, i, m);
+}
+
+static fdl_status check(const fdl_optim_opts *o)
+{
+    return o->alpha < 1
+               ? FDL_OK
+               : fdl_fail(FDL_E_ARG, "rmsprop: alpha is %g; it must be at least 0 and below 1", o->alpha);
+}
+
 static const optim_kind rmsprop = {
     .name = "rmsprop",
     .fields = OPTIM_LR | OPTIM_WEIGHT_DECAY | OPTIM_MAXIMIZE | OPTIM_IMPL | OPTIM_MOMENTUM | OPTIM_EPS |
               OPTIM_ALPHA | OPTIM_CENTERED,
     .momentum_field = OPTIM_MOMENTUM,
     .defaults = {.lr = 1e-2, .alpha = 0.99, .eps = 1e-8},
+    .check = check,
     .counts = true,
     .states = {"square_avg", "momentum_buffer", "grad_avg"},
     .needs = needs,
     .foreach = foreach,
+    .one = one,
 };
 
 fdl_optim *fdl_optim_rmsprop_opt(const fdl_params *params, const fdl_optim_opts *opts)

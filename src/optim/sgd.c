@@ -6,8 +6,9 @@
 #include "flodl/kernels.h"
 #include "optim.h"
 
-static bool needs(const optim_group *g, int state)
+static bool needs(const optim_group *g, const optim_slot *s, int state)
 {
+    (void)s;
     (void)state;
     return g->o.momentum != 0 || g->scheduled;
 }
@@ -47,6 +48,25 @@ static fdl_status one(const optim_batch *b, int i)
             g = m;
     }
     return b->host ? fdl_add_(p, g, .alpha = optim_exactly(-o->lr)) : fdl_sub_(p, fdl_mul(g, b->lr));
+}
+
+/* The buffer is dense, PyTorch's sparse one grows to the same rows; the numbers are equal. */
+static fdl_status one_sparse(const optim_batch *b, int i)
+{
+    const fdl_optim_opts *o = b->o;
+    fdl_tensor *p = b->params.at[i], *g = b->grads.at[i];
+    if (o->maximize)
+        g = fdl_neg(g);
+    if (!b->state[0].n)
+        return fdl_add_(p, fdl_neg(fdl_mul(g, b->lr)));
+    fdl_tensor *m = b->state[0].at[i];
+    FDL_TRY(b->momentum ? fdl_mul_(m, b->momentum) : fdl_mul_scalar_(m, o->momentum));
+    FDL_TRY(fdl_add_(m, g, .alpha = begins(b) ? 1 : optim_exactly(1 - o->dampening)));
+    if (!o->nesterov)
+        return fdl_sub_(p, fdl_mul(m, b->lr));
+    FDL_TRY(fdl_add_(p, fdl_neg(fdl_mul(g, b->lr))));
+    fdl_tensor *ahead = b->momentum ? fdl_mul(m, b->momentum) : fdl_mul(m, o->momentum);
+    return fdl_sub_(p, fdl_mul(ahead, b->lr));
 }
 
 static fdl_status foreach (const optim_batch *b)
@@ -91,11 +111,14 @@ static fdl_status fused(const optim_batch *b)
 static const optim_kind sgd = {
     .name = "sgd",
     .fields = OPTIM_LR | OPTIM_WEIGHT_DECAY | OPTIM_MAXIMIZE | OPTIM_IMPL | OPTIM_MOMENTUM | OPTIM_DAMPENING |
-              OPTIM_NESTEROV,
+              OPTIM_NESTEROV | OPTIM_MASTER_WEIGHTS,
     .momentum_field = OPTIM_MOMENTUM,
     .defaults = {.lr = 1e-3},
     .check = check,
-    .states = {"momentum_buffer"},
+    .sparsity = OPTIM_ANY,
+    .one_sparse = one_sparse,
+    .states = {"momentum_buffer", "master"},
+    .form = {[1] = OPTIM_MASTER},
     .needs = needs,
     .fused = fused,
     .foreach = foreach,

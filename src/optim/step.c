@@ -1,7 +1,11 @@
 /* The step: collects what has a gradient, makes and moves state, hands batches of one device and dtype to the
  * method. After the first steps nothing here allocates, and nothing waits for the device. */
+#include "flodl/autograd.h"
+#include "flodl/compare.h"
+#include "flodl/cuda_graph.h"
 #include "flodl/index.h"
 #include "flodl/shape.h"
+#include "flodl/sparse.h"
 #include "optim.h"
 
 static bool same_strides(fdl_tensor *a, fdl_tensor *b)
@@ -28,67 +32,128 @@ static fdl_status replace(fdl_tensor **kept, fdl_tensor *made)
     return FDL_OK;
 }
 
-/* Brings what is remembered of the parameter to where the parameter is now. */
-static fdl_status follow(const optim_kind *kind, optim_slot *s)
+bool optim_has_master(const optim_kind *kind, const optim_group *g, const optim_slot *s)
 {
-    fdl_tensor *like = fdl_empty_like(s->param);
-    if (!like)
-        return fdl_error_pending();
-    fdl_device device = fdl_device_of(s->param);
-    for (int k = 0; k < OPTIM_STATES; k++)
-        if (s->state[k] && kind->numbers >> k & 1) {
-            if (!fdl_device_eq(fdl_device_of(s->state[k]), device))
-                FDL_TRY(replace(&s->state[k], fdl_to_device(s->state[k], device)));
-        } else if (s->state[k]) {
-            fdl_tensor *moved = fdl_empty_like(s->param);
-            FDL_TRY(fdl_copy_(moved, s->state[k]));
-            FDL_TRY(replace(&s->state[k], moved));
-        }
-    if (s->step && !fdl_device_eq(fdl_device_of(s->step), device))
-        FDL_TRY(replace(&s->step, fdl_to_device(s->step, device)));
-    s->dense = same_strides(s->param, like); /* empty_like keeps a layout without gaps, and no other */
-    s->device = device;
-    s->dtype = fdl_dtype_of(s->param);
-    s->contiguous = fdl_is_contiguous(s->param);
-    s->placed = true;
-    return FDL_OK;
-}
-
-static bool in_place(const optim_slot *s)
-{
-    if (!s->placed || fdl_dtype_of(s->param) != s->dtype ||
-        !fdl_device_eq(fdl_device_of(s->param), s->device) || fdl_is_contiguous(s->param) != s->contiguous)
+    if (!g->o.master_weights || !(kind->fields & OPTIM_MASTER_WEIGHTS))
         return false;
-    return s->contiguous || !s->dense || (s->state[0] && same_strides(s->param, s->state[0]));
+    fdl_dtype dtype = fdl_dtype_of(s->param);
+    return dtype == FDL_FLOAT16 || dtype == FDL_BFLOAT16;
 }
 
-static bool is_needed(const optim_kind *kind, const optim_group *g, int state)
+static bool is_needed(const optim_kind *kind, const optim_group *g, const optim_slot *s, int state)
 {
-    return kind->states[state] && (!kind->needs || kind->needs(g, state));
+    if (!kind->states[state])
+        return false;
+    if (kind->form[state] == OPTIM_MASTER)
+        return optim_has_master(kind, g, s);
+    return !kind->needs || kind->needs(g, s, state);
+}
+
+/* Where the parameter's master is; NULL: it has none. */
+static fdl_tensor *master_of(const optim_kind *kind, const optim_group *g, const optim_slot *s)
+{
+    for (int k = 0; k < OPTIM_STATES; k++)
+        if (kind->form[k] == OPTIM_MASTER && is_needed(kind, g, s, k))
+            return s->state[k];
+    return NULL;
+}
+
+/* The dtype of a state that is like the parameter. */
+static fdl_dtype state_dtype(const optim_kind *kind, const optim_group *g, const optim_slot *s)
+{
+    return optim_has_master(kind, g, s) ? FDL_FLOAT32 : fdl_dtype_of(s->param);
 }
 
 fdl_tensor *optim_begin_state(const optim_kind *kind, const optim_group *g, const optim_slot *s, int state)
 {
     double v = kind->initial ? kind->initial(&g->o, state) : 0;
-    if (kind->numbers >> state & 1)
+    fdl_shape shape = fdl_shape_of(s->param);
+    switch (kind->form[state]) {
+    case OPTIM_NUMBER:
         return fdl_scalar(v, .device = fdl_device_of(s->param), .dtype = FDL_FLOAT32);
-    return v != 0 ? fdl_full_like(s->param, v) : fdl_zeros_like(s->param);
+    case OPTIM_ROWS:
+    case OPTIM_COLS:
+        shape.d[shape.ndim - (kind->form[state] == OPTIM_ROWS ? 1 : 2)] = 1;
+        return fdl_zeros(shape, .device = fdl_device_of(s->param), .dtype = fdl_dtype_of(s->param));
+    case OPTIM_MASTER:
+        return fdl_to(s->param, .dtype = FDL_FLOAT32, .copy = true);
+    default:
+        return fdl_full_like(s->param, v, .dtype = state_dtype(kind, g, s));
+    }
 }
 
-static fdl_status prepare(fdl_optim *o, const optim_group *g, optim_slot *s)
+/* One state to where the parameter is, and laid out as it would begin there. */
+static fdl_status follow_one(const optim_kind *kind, const optim_group *g, optim_slot *s, int k)
 {
-    const optim_kind *kind = o->kind;
-    if (!in_place(s)) {
-        o->generation += s->placed;
-        FDL_TRY(follow(kind, s));
-    }
+    if (kind->form[k] == OPTIM_NUMBER) /* moved, not copied: its value doesn't change */
+        return fdl_device_eq(fdl_device_of(s->state[k]), s->device)
+                   ? FDL_OK
+                   : replace(&s->state[k], fdl_to_device(s->state[k], s->device));
+    fdl_tensor *moved = optim_begin_state(kind, g, s, k);
+    FDL_TRY(fdl_copy_(moved, s->state[k]));
+    return replace(&s->state[k], moved);
+}
+
+/* Brings what is remembered of the parameter to where the parameter is now. */
+static fdl_status follow(const optim_kind *kind, const optim_group *g, optim_slot *s)
+{
+    fdl_tensor *like = fdl_empty_like(s->param);
+    if (!like)
+        return fdl_error_pending();
+    s->dense = same_strides(s->param, like); /* empty_like keeps a layout without gaps, and no other */
+    s->device = fdl_device_of(s->param);
+    s->dtype = fdl_dtype_of(s->param);
+    s->contiguous = fdl_is_contiguous(s->param);
+    s->placed = false; /* until all is there */
     for (int k = 0; k < OPTIM_STATES; k++)
-        if (!s->state[k] && is_needed(kind, g, k)) {
-            FDL_TRY(replace(&s->state[k], optim_begin_state(kind, g, s, k)));
-            s->fresh = true;
-        }
-    if (kind->counts && !s->step)
-        FDL_TRY(replace(&s->step, fdl_scalar(0, .device = s->device, .dtype = FDL_FLOAT32)));
+        if (s->state[k])
+            FDL_TRY(follow_one(kind, g, s, k));
+    if (s->step && !fdl_device_eq(fdl_device_of(s->step), s->device))
+        FDL_TRY(replace(&s->step, fdl_to_device(s->step, s->device)));
+    s->placed = true;
+    return FDL_OK;
+}
+
+static bool in_place(const optim_kind *kind, const optim_slot *s)
+{
+    if (!s->placed || fdl_dtype_of(s->param) != s->dtype ||
+        !fdl_device_eq(fdl_device_of(s->param), s->device) || fdl_is_contiguous(s->param) != s->contiguous)
+        return false;
+    for (int k = 0; k < OPTIM_STATES && !s->contiguous && s->dense; k++)
+        if (s->state[k] && kind->form[k] == OPTIM_LIKE)
+            return same_strides(s->param, s->state[k]);
+    return true;
+}
+
+/* Somebody may have written to the parameter: its master stays where the parameter is still the master rounded, and becomes the
+ * parameter elsewhere. A recorded step can't know who writes between its runs, so it always looks. */
+static fdl_status reconcile(const optim_slot *s, fdl_tensor *master)
+{
+    fdl_tensor *same = fdl_eq(s->param, fdl_to(master, .dtype = s->dtype));
+    return fdl_copy_(master, fdl_where(same, master, fdl_float(s->param)));
+}
+
+static fdl_status check_gradient(const optim_kind *kind, const optim_group *g, const optim_slot *s)
+{
+    if (s->sparse && g->o.weight_decay != 0)
+        return fdl_fail(FDL_E_UNSUPPORTED,
+                        "%s: the gradient of parameter \"%s\" is sparse, which weight decay isn't; set "
+                        "weight_decay to 0",
+                        kind->name, s->name);
+    if (s->sparse && kind->sparsity == OPTIM_DENSE)
+        return fdl_fail(
+            FDL_E_UNSUPPORTED,
+            "%s: the gradient of parameter \"%s\" is sparse; sparse_adam, adagrad and sgd take such",
+            kind->name, s->name);
+    if (!s->sparse && kind->sparsity == OPTIM_SPARSE)
+        return fdl_fail(FDL_E_UNSUPPORTED,
+                        "%s: the gradient of parameter \"%s\" is dense; adam is the method for it",
+                        kind->name, s->name);
+    if (s->sparse && s->device.type == FDL_DEVICE_TYPE_CUDA && fdl_cuda_is_capturing())
+        return fdl_fail(FDL_E_UNSUPPORTED,
+                        "%s: a step of sparse gradients (parameter \"%s\") can't be recorded: how many rows "
+                        "they have is decided by values",
+                        kind->name, s->name);
     if (fdl_dtype_of(s->grad) != s->dtype)
         return fdl_fail(FDL_E_DTYPE, "%s: parameter \"%s\" is %s, its gradient %s", kind->name, s->name,
                         fdl_dtype_name(s->dtype), fdl_dtype_name(fdl_dtype_of(s->grad)));
@@ -97,6 +162,29 @@ static fdl_status prepare(fdl_optim *o, const optim_group *g, optim_slot *s)
         return fdl_fail(FDL_E_DEVICE, "%s: parameter \"%s\" is on %s, its gradient on %s", kind->name,
                         s->name, fdl_device_name(s->device, a), fdl_device_name(fdl_device_of(s->grad), b));
     }
+    return FDL_OK;
+}
+
+static fdl_status prepare(fdl_optim *o, const optim_group *g, optim_slot *s)
+{
+    const optim_kind *kind = o->kind;
+    if (!in_place(kind, s)) {
+        o->generation += s->placed;
+        FDL_TRY(follow(kind, g, s));
+    }
+    s->sparse = fdl_is_sparse(s->grad);
+    FDL_TRY(check_gradient(kind, g, s));
+    for (int k = 0; k < OPTIM_STATES; k++)
+        if (!s->state[k] && is_needed(kind, g, s, k)) {
+            FDL_TRY(replace(&s->state[k], optim_begin_state(kind, g, s, k)));
+            s->fresh = true;
+        }
+    if (kind->counts && !s->step)
+        FDL_TRY(replace(&s->step, fdl_scalar(0, .device = s->device, .dtype = FDL_FLOAT32)));
+    fdl_tensor *master = master_of(kind, g, s);
+    if (master && (fdl_tensor_version(s->param) != s->written ||
+                   (s->device.type == FDL_DEVICE_TYPE_CUDA && fdl_cuda_is_capturing())))
+        FDL_TRY(reconcile(s, master));
     return FDL_OK;
 }
 
@@ -122,7 +210,7 @@ static optim_scalars *scalars_on(const optim_kind *kind, optim_group *g, fdl_dev
         g->n_scalars++;
     }
     if (g->scheduled && !host && !s->momentum) {
-        double momentum = *optim_number(&g->o, kind->momentum_field);
+        double momentum = optim_value(&g->o, kind->momentum_field);
         if (replace(&s->momentum, fdl_scalar(momentum, .device = device, .dtype = FDL_FLOAT32)) != FDL_OK)
             return NULL;
     }
@@ -131,29 +219,15 @@ static optim_scalars *scalars_on(const optim_kind *kind, optim_group *g, fdl_dev
 
 /* ---- batches ------------------------------------------------------------------------------------------- */
 
-/* Parameter i of a batch, as a batch of its own. */
-static optim_batch single(const optim_batch *b, int i)
-{
-    optim_batch s = *b;
-    fdl_list *lists[3 + OPTIM_STATES] = {&s.params, &s.grads, &s.steps};
-    for (int k = 0; k < OPTIM_STATES; k++)
-        lists[3 + k] = &s.state[k];
-    for (int k = 0; k < 3 + OPTIM_STATES; k++)
-        if (lists[k]->n)
-            *lists[k] = (fdl_list){1, lists[k]->at + i};
-    return s;
-}
-
 static fdl_status run_always(const optim_kind *kind, const optim_batch *b, fdl_optim_impl impl)
 {
     if (impl == FDL_OPTIM_FUSED)
         return kind->fused(b);
-    if (impl == FDL_OPTIM_FOREACH)
+    if (impl == FDL_OPTIM_FOREACH && !b->sparse)
         return kind->foreach (b);
     for (int i = 0; i < b->params.n; i++) {
         FDL_SCOPE;
-        optim_batch s = single(b, i);
-        FDL_TRY(kind->one ? kind->one(b, i) : kind->foreach (&s));
+        FDL_TRY(b->sparse ? kind->one_sparse(b, i) : kind->one(b, i));
     }
     return FDL_OK;
 }
@@ -212,14 +286,56 @@ static fdl_status count(const optim_batch *b)
     return FDL_OK;
 }
 
-static fdl_optim_impl choose(const optim_kind *kind, const optim_group *g, const optim_slot *s,
-                             const optim_batch *b)
+/* Why the kernel can't step the batch; NULL: it can. */
+static const char *no_kernel(const optim_kind *kind, const optim_slot *first, const optim_batch *b,
+                             bool dense)
 {
-    if (g->o.impl != FDL_OPTIM_AUTO)
-        return g->o.impl;
-    if (!kind->fused || b->momentum) /* the fused kernels take momentum from the host */
-        return FDL_OPTIM_FOREACH;
-    return s->dense ? FDL_OPTIM_FUSED : b->host ? FDL_OPTIM_LOOP : FDL_OPTIM_FOREACH;
+    if (!kind->fused)
+        return "there is no such kernel for it";
+    if (b->sparse)
+        return "the kernel takes no sparse gradients";
+    if (kind->has_kernel && !kind->has_kernel(first->device))
+        return "this libtorch has no such kernel for the parameters' device";
+    if (!dense)
+        return "a parameter is a view with gaps";
+    if (b->momentum)
+        return "its kernel can't follow a scheduled momentum";
+    return NULL;
+}
+
+static bool go_together(const optim_slot *a, const optim_slot *b)
+{
+    for (int k = 0; k < OPTIM_STATES; k++)
+        if (!a->state[k] != !b->state[k])
+            return false;
+    return a->dtype == b->dtype && a->fresh == b->fresh && a->dense == b->dense && a->sparse == b->sparse &&
+           fdl_device_eq(a->device, b->device);
+}
+
+/* The masters have been stepped: the parameters are these rounded. */
+static fdl_status write_back(optim_slot *const *slots, const optim_batch *b)
+{
+    fdl_list params = {b->params.n, fdl_scope_alloc(sizeof *params.at * (size_t)(b->params.n + 1))};
+    if (!params.at)
+        return fdl_error_pending();
+    for (int i = 0; i < params.n; i++)
+        params.at[i] = slots[i]->param;
+    FDL_TRY(fdl_foreach_copy_(params, b->params));
+    for (int i = 0; i < params.n; i++)
+        slots[i]->written = fdl_tensor_version(params.at[i]);
+    return FDL_OK;
+}
+
+/* The gradient as the way of computing needs it: float32 beside a master, and for a kernel laid out as what is stepped. */
+static fdl_tensor *gradient_for(fdl_tensor *stepped, fdl_tensor *grad, bool is_sparse, fdl_optim_impl impl)
+{
+    fdl_dtype dtype = fdl_dtype_of(stepped);
+    if (is_sparse)
+        return fdl_dtype_of(grad) == dtype ? grad : fdl_to(grad, .dtype = dtype);
+    if (fdl_dtype_of(grad) == dtype && (impl != FDL_OPTIM_FUSED || same_strides(stepped, grad)))
+        return grad;
+    fdl_tensor *fit = fdl_empty_like(stepped);
+    return fdl_copy_(fit, grad) == FDL_OK ? fit : NULL;
 }
 
 /* Steps the first parameter that waits, with all that can go with it; *done when none waits. */
@@ -234,8 +350,11 @@ static fdl_status step_batch(fdl_optim *o, optim_group *g, fdl_tensor *skip, int
 
     FDL_SCOPE;
     optim_slot *first = &g->slots[*from];
-    optim_batch b = {
-        .kind = kind, .o = &g->o, .host = first->device.type == FDL_DEVICE_TYPE_CPU, .fresh = first->fresh};
+    optim_batch b = {.kind = kind,
+                     .o = &g->o,
+                     .host = first->device.type == FDL_DEVICE_TYPE_CPU,
+                     .fresh = first->fresh,
+                     .sparse = first->sparse};
     optim_scalars *scalars = scalars_on(kind, g, first->device);
     if (!scalars)
         return fdl_error_pending();
@@ -252,22 +371,18 @@ static fdl_status step_batch(fdl_optim *o, optim_group *g, fdl_tensor *skip, int
         if (!b.skip)
             return fdl_error_pending();
     }
-    fdl_optim_impl impl = choose(kind, g, first, &b);
-    if (impl == FDL_OPTIM_FUSED && !kind->fused)
-        return fdl_fail(
-            FDL_E_UNSUPPORTED,
-            "%s: .impl is FDL_OPTIM_FUSED, but there is no such kernel for it; use FDL_OPTIM_AUTO",
-            kind->name);
-    if (impl == FDL_OPTIM_FUSED && !first->dense)
-        return fdl_fail(
-            FDL_E_UNSUPPORTED,
-            "%s: .impl is FDL_OPTIM_FUSED, but parameter \"%s\" is a view with gaps; use FDL_OPTIM_AUTO",
-            kind->name, first->name);
-    if (impl == FDL_OPTIM_FUSED && b.momentum)
+    bool mastered = master_of(kind, g, first) != NULL;
+    const char *why = no_kernel(kind, first, &b, mastered || first->dense);
+    fdl_optim_impl impl = g->o.impl;
+    if (impl == FDL_OPTIM_FUSED && why)
         return fdl_fail(FDL_E_UNSUPPORTED,
-                        "%s: .impl is FDL_OPTIM_FUSED, whose kernel can't follow a scheduled momentum; use "
-                        "FDL_OPTIM_AUTO",
-                        kind->name);
+                        "%s: .impl is FDL_OPTIM_FUSED, but %s (parameter \"%s\"); use FDL_OPTIM_AUTO",
+                        kind->name, why, first->name);
+    if (impl == FDL_OPTIM_AUTO)
+        impl = why ? FDL_OPTIM_FOREACH : FDL_OPTIM_FUSED;
+    optim_slot **slots = fdl_scope_alloc(sizeof *slots * (size_t)(g->n + 1));
+    if (!slots)
+        return fdl_error_pending();
 
     fdl_list *lists[3 + OPTIM_STATES] = {&b.params, &b.grads, &b.steps};
     for (int k = 0; k < OPTIM_STATES; k++)
@@ -277,36 +392,36 @@ static fdl_status step_batch(fdl_optim *o, optim_group *g, fdl_tensor *skip, int
     int n = 0;
     for (int i = *from; i < g->n; i++) {
         optim_slot *s = &g->slots[i];
-        if (!s->grad || s->dtype != first->dtype || s->fresh != b.fresh || s->dense != first->dense ||
-            !fdl_device_eq(s->device, first->device))
+        if (!s->grad || !go_together(s, first))
             continue;
         if (skipped) {
             s->grad = NULL;
             continue;
         }
-        fdl_tensor *grad = s->grad;
-        if (impl == FDL_OPTIM_FUSED && !same_strides(s->param, grad)) {
-            grad = fdl_empty_like(s->param);
-            FDL_TRY(fdl_copy_(grad, s->grad));
-        }
-        b.params.at[n] = s->param;
-        b.grads.at[n] = grad;
+        slots[n] = s;
+        b.params.at[n] = mastered ? master_of(kind, g, s) : s->param;
+        b.grads.at[n] = gradient_for(b.params.at[n], s->grad, s->sparse, impl);
+        if (!b.grads.at[n])
+            return fdl_error_pending();
         b.steps.at[n] = s->step;
         for (int k = 0; k < OPTIM_STATES; k++)
             b.state[k].at[n] = s->state[k];
-        s->grad = NULL;
-        s->fresh = false;
         n++;
+    }
+    for (int i = 0; i < n; i++) { /* only now: what goes together is decided by how they are */
+        slots[i]->grad = NULL;
+        slots[i]->fresh = false;
     }
     if (!n)
         return FDL_OK;
     b.params.n = b.grads.n = n;
     b.steps.n = kind->counts ? n : 0;
     for (int k = 0; k < OPTIM_STATES; k++)
-        b.state[k].n = is_needed(kind, g, k) ? n : 0;
+        b.state[k].n = is_needed(kind, g, first, k) && kind->form[k] != OPTIM_MASTER ? n : 0;
     if (kind->counts)
         FDL_TRY(count(&b));
-    return run(kind, &b, impl);
+    FDL_TRY(run(kind, &b, impl));
+    return mastered ? write_back(slots, &b) : FDL_OK;
 }
 
 /* Every gradient of the group into its slot, state made and moved where needed. */
@@ -323,6 +438,11 @@ static fdl_status collect(fdl_optim *o, optim_group *g)
 
 static fdl_status step(fdl_optim *o, fdl_tensor *skip)
 {
+    if (o->kind->closure)
+        return fdl_fail(FDL_E_UNSUPPORTED,
+                        "%s evaluates the model several times a step: fdl_optim_step_closure makes one, in a "
+                        "loop of one's own",
+                        o->kind->name);
     FDL_SCOPE;
     FDL_NO_GRAD;
     for (int i = 0; i < o->n_groups; i++) /* what can be refused is refused before anything is stepped */
@@ -350,6 +470,36 @@ fdl_status fdl_optim_step_unless(fdl_optim *o, fdl_tensor *skip)
                         fdl_describe(skip, text, sizeof text));
     }
     return step(o, skip);
+}
+
+fdl_status fdl_optim_step_closure(fdl_optim *o, fdl_optim_closure closure, void *ctx, double *loss)
+{
+    if (!o || !closure)
+        return fdl_null_operand("fdl_optim_step_closure", o ? "closure" : "o");
+    if (o->kind->closure)
+        return o->kind->closure(o, closure, ctx, loss);
+    double first;
+    FDL_TRY(optim_evaluate(o->kind->name, closure, ctx, loss ? &first : NULL));
+    FDL_TRY(step(o, NULL));
+    if (loss)
+        *loss = first;
+    return FDL_OK;
+}
+
+fdl_status optim_evaluate(const char *kind, fdl_optim_closure closure, void *ctx, double *loss)
+{
+    FDL_SCOPE;
+    FDL_ENABLE_GRAD;
+    fdl_tensor *made = closure(ctx);
+    if (!made)
+        return fdl_error_pending() ? fdl_error_pending()
+                                   : fdl_fail(FDL_E_NULL, "%s: the closure returned NULL", kind);
+    if (fdl_numel(made) != 1) {
+        char text[256];
+        return fdl_fail(FDL_E_SHAPE, "%s: the closure returned %s, not a loss of one element", kind,
+                        fdl_describe(made, text, sizeof text));
+    }
+    return loss ? fdl_to_f64(made, loss, 1) : FDL_OK;
 }
 
 fdl_status fdl_optim_zero_grad_opt(fdl_optim *o, const fdl_zero_grad_opts *opts)

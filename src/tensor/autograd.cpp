@@ -130,6 +130,13 @@ bool fdl_is_leaf(fdl_tensor *x)
     return OP((x), x->t.is_leaf());
 }
 
+int64_t fdl_tensor_version(fdl_tensor *x)
+{
+    int64_t version = -1;
+    OP_DO((x), { version = (int64_t)x->t._version(); });
+    return version;
+}
+
 fdl_tensor *fdl_detach(fdl_tensor *x)
 {
     return OP((x), x->t.detach());

@@ -4,6 +4,8 @@
 
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
 #include <ATen/ops/_amp_update_scale.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/_fused_adagrad.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
@@ -47,6 +49,37 @@ void one_element(fdl_tensor *x, const char *what)
         fail(FDL_E_SHAPE, "%s has %lld elements, not 1", what, (long long)x->t.numel());
 }
 
+void counters(fdl_list steps)
+{
+    for (int i = 0; i < steps.n; i++)
+        if (steps.at[i]->t.numel() != 1 || steps.at[i]->t.scalar_type() != at::kFloat)
+            fail(FDL_E_ARG, "steps[%d] is not one float32", i);
+}
+
+/* Older libtorches take the rate as a number only, and have no kernel for CUDA. */
+template <class Rate, class = void>
+struct adagrad_takes : std::false_type {
+};
+template <class Rate>
+struct adagrad_takes<
+    Rate, std::void_t<decltype(at::_fused_adagrad_(
+              std::declval<at::TensorList>(), std::declval<at::TensorList>(), std::declval<at::TensorList>(),
+              std::declval<at::TensorList>(), std::declval<Rate>(), 0., 0., 0., false))>> : std::true_type {
+};
+
+template <class Rate>
+void fused_adagrad(fdl_list params, fdl_list grads, fdl_list sums, fdl_list steps, const Rate &lr,
+                   const fdl_k_adagrad_opts &o)
+{
+    if constexpr (adagrad_takes<Rate>::value)
+        at::_fused_adagrad_(tensors(params), tensors(grads), tensors(sums), tensors(steps), lr,
+                            fdl_opt_double(o.lr_decay, 0), fdl_opt_double(o.weight_decay, 0),
+                            fdl_opt_double(o.eps, 1e-10), o.maximize, maybe(o.grad_scale),
+                            maybe(o.found_inf));
+    else
+        fail(FDL_E_UNSUPPORTED, "this libtorch has no such kernel for CUDA");
+}
+
 } // namespace
 
 fdl_status fdl_k_fused_adam_opt_(fdl_list params, fdl_list grads, fdl_list exp_avgs, fdl_list exp_avg_sqs,
@@ -71,9 +104,7 @@ fdl_status fdl_k_fused_adam_opt_(fdl_list params, fdl_list grads, fdl_list exp_a
         alike(params, exp_avgs, "exp_avgs");
         alike(params, exp_avg_sqs, "exp_avg_sqs");
         alike(params, max_exp_avg_sqs, "max_exp_avg_sqs");
-        for (int i = 0; i < steps.n; i++)
-            if (steps.at[i]->t.numel() != 1 || steps.at[i]->t.scalar_type() != at::kFloat)
-                fail(FDL_E_ARG, "steps[%d] is not one float32", i);
+        counters(steps);
         double beta1 = fdl_opt_double(o.beta1, 0.9), beta2 = fdl_opt_double(o.beta2, 0.999);
         double eps = fdl_opt_double(o.eps, 1e-8), decay = fdl_opt_double(o.weight_decay, 0);
         auto kernel = [&](auto &&fused) {
@@ -91,6 +122,41 @@ fdl_status fdl_k_fused_adam_opt_(fdl_list params, fdl_list grads, fdl_list exp_a
                                  maybe(o.grad_scale), maybe(o.found_inf));
             });
     });
+}
+
+fdl_status fdl_k_fused_adagrad_opt_(fdl_list params, fdl_list grads, fdl_list sums, fdl_list steps,
+                                    fdl_tensor *lr, const fdl_k_adagrad_opts *opts)
+{
+    const fdl_k_adagrad_opts &o = or_default(opts);
+    option grad_scale = opt(o.grad_scale), found_inf = opt(o.found_inf);
+    return OP_DO((params, grads, sums, steps, lr, grad_scale, found_inf), {
+        same_length(params, grads, "gradients");
+        same_length(params, sums, "sums");
+        same_length(params, steps, "steps");
+        one_element(lr, "lr");
+        if (!params.n)
+            return;
+        alike(params, params, "params");
+        alike(params, grads, "grads");
+        alike(params, sums, "sums");
+        counters(steps);
+        bool host = params.at[0]->t.device().is_cpu();
+        if (host && (o.grad_scale || o.found_inf))
+            fail(FDL_E_UNSUPPORTED, "the kernel for the CPU unscales nothing");
+        if (host)
+            fused_adagrad(params, grads, sums, steps, lr->t.item<double>(), o);
+        else
+            fused_adagrad(params, grads, sums, steps, lr->t, o);
+    });
+}
+
+bool fdl_k_has_fused_adagrad(fdl_device d)
+{
+    bool host = d.type == FDL_DEVICE_TYPE_CPU;
+    if (!host && !adagrad_takes<at::Tensor>::value)
+        return false;
+    auto schema = c10::Dispatcher::singleton().findSchema({"aten::_fused_adagrad_", host ? "" : "tensor_lr"});
+    return schema && schema->hasKernelForDispatchKey(host ? c10::DispatchKey::CPU : c10::DispatchKey::CUDA);
 }
 
 fdl_status fdl_k_fused_sgd_opt_(fdl_list params, fdl_list grads, fdl_list momentum_buffers, fdl_tensor *lr,
