@@ -7,6 +7,7 @@
 #ifndef FLODL_POOL_H
 #define FLODL_POOL_H
 
+#include "flodl/shape.h"
 #include "flodl/tensor.h"
 
 FDL_BEGIN_DECLS
@@ -64,32 +65,43 @@ typedef struct fdl_lp_pool_opts {
     bool ceil_mode;
     fdl_shape kernel_dims, stride_dims;
 } fdl_lp_pool_opts;
-/* F.lp_pool1d, 2d: (sum of x^p)^(1/p) over the kernel; p not 0. The extents are those of
+/* F.lp_pool1d, 2d, 3d: (sum of x^p)^(1/p) over the kernel; p not 0. The extents are those of
  * fdl_avg_pool without padding. */
 FDL_API fdl_tensor *fdl_lp_pool1d_opt(fdl_tensor *x, double p, int64_t k, const fdl_lp_pool_opts *opts);
 FDL_API fdl_tensor *fdl_lp_pool2d_opt(fdl_tensor *x, double p, int64_t k, const fdl_lp_pool_opts *opts);
+FDL_API fdl_tensor *fdl_lp_pool3d_opt(fdl_tensor *x, double p, int64_t k, const fdl_lp_pool_opts *opts);
 
 typedef struct fdl_max_unpool_opts {
     int opts_;
     int64_t stride;  /* default k */
     int64_t padding; /* default 0 */
-    fdl_shape size;  /* the result's extents [H, W]; default (L - 1)s - 2p + k */
+    fdl_shape
+        size; /* the result's extents, FDL_DIMS(H, W); default (L - 1)s - 2p + k in each; within a stride of that */
     fdl_shape kernel_dims, stride_dims, padding_dims;
 } fdl_max_unpool_opts;
-/* F.max_unpool2d: x [N, C, h, w] back to where indices (of fdl_max_pool2d) took it from, zeros elsewhere. */
+/* F.max_unpool1d, 2d, 3d: x [N, C, l | h, w | d, h, w], N may be missing, back to where indices (int64, of x's shape, from a
+ * max pool) took it from, zeros elsewhere. */
+FDL_API fdl_tensor *fdl_max_unpool1d_opt(fdl_tensor *x, fdl_tensor *indices, int64_t k,
+                                         const fdl_max_unpool_opts *opts);
 FDL_API fdl_tensor *fdl_max_unpool2d_opt(fdl_tensor *x, fdl_tensor *indices, int64_t k,
+                                         const fdl_max_unpool_opts *opts);
+FDL_API fdl_tensor *fdl_max_unpool3d_opt(fdl_tensor *x, fdl_tensor *indices, int64_t k,
                                          const fdl_max_unpool_opts *opts);
 
 typedef struct fdl_fractional_max_pool_opts {
     int opts_;
-    fdl_shape size; /* the result's extents [H, W], or */
-    double ratio;   /* their part of x's, in (0, 1); exactly one of both */
-    fdl_tensor **indices;
+    fdl_shape size;       /* the result's extents, FDL_DIMS(H, W), or one for all; or */
+    double ratio;         /* their part of x's, in (0, 1); exactly one of both */
+    fdl_tensor **indices; /* int64 positions in the plane of x, filled when given (scope) */
+    fdl_tensor *samples;  /* [N, C, 2 | 3] in [0, 1), of x's dtype: the windows' places; default: drawn */
     fdl_generator *generator;
     fdl_shape kernel_dims;
 } fdl_fractional_max_pool_opts;
-/* F.fractional_max_pool2d: windows of extent k at places that are drawn. x [N, C, H, W] or [C, H, W]. */
+/* F.fractional_max_pool2d, 3d: windows of extent k at places that are drawn for each channel. x [N, C, H, W] or
+ * [N, C, D, H, W], N may be missing. */
 FDL_API fdl_tensor *fdl_fractional_max_pool2d_opt(fdl_tensor *x, int64_t k,
+                                                  const fdl_fractional_max_pool_opts *opts);
+FDL_API fdl_tensor *fdl_fractional_max_pool3d_opt(fdl_tensor *x, int64_t k,
                                                   const fdl_fractional_max_pool_opts *opts);
 
 /* ---- resampling ----------------------------------------------------------------------------------- */
@@ -110,10 +122,21 @@ typedef struct fdl_interpolate_opts {
     fdl_interpolate_mode mode; /* default nearest */
     bool align_corners;        /* the corners' centres stay; linear, bilinear, bicubic, trilinear only */
     bool antialias;            /* when it gets smaller; bilinear and bicubic only */
+    bool recompute_scale;      /* with .scale: places by the extents' ratio, not by the factor itself */
 } fdl_interpolate_opts;
 /* F.interpolate: x [N, C, L], [N, C, H, W] or [N, C, D, H, W] -> other extents. A mode that x's dims don't
  * fit: FDL_E_SHAPE. */
 FDL_API fdl_tensor *fdl_interpolate_opt(fdl_tensor *x, const fdl_interpolate_opts *opts);
+
+typedef struct fdl_gaussian_blur_opts {
+    int opts_;
+    fdl_pad_mode padding_mode; /* what lies outside of x, default zeros */
+    bool no_grad;              /* the result has no gradient */
+} fdl_gaussian_blur_opts;
+/* A blur: x [N, C, H, W] -> the same shape, each channel with weights exp(-i^2 / (2 sigma^2)), i = -r ... r, r = ceil(3 sigma),
+ * which sum to 1: first along W, then along H. sigma, in elements, not above 0: FDL_E_ARG; FDL_PAD_REFLECT needs extents above
+ * r. torchvision.transforms.functional.gaussian_blur with a kernel of 2 r + 1 reflects. */
+FDL_API fdl_tensor *fdl_gaussian_blur_opt(fdl_tensor *x, double sigma, const fdl_gaussian_blur_opts *opts);
 
 typedef enum fdl_grid_mode { FDL_GRID_BILINEAR = 0, FDL_GRID_NEAREST, FDL_GRID_BICUBIC } fdl_grid_mode;
 typedef enum fdl_grid_padding { FDL_GRID_ZEROS = 0, FDL_GRID_BORDER, FDL_GRID_REFLECTION } fdl_grid_padding;
@@ -182,12 +205,26 @@ FDL_END_DECLS
 #define fdl_lp_pool1d_(x, p, k, ...) fdl_lp_pool1d_opt(x, p, k, &(fdl_lp_pool_opts){__VA_ARGS__})
 #define fdl_lp_pool2d(x, p, ...) fdl_lp_pool2d_(x, p, __VA_ARGS__, .opts_ = 0)
 #define fdl_lp_pool2d_(x, p, k, ...) fdl_lp_pool2d_opt(x, p, k, &(fdl_lp_pool_opts){__VA_ARGS__})
+#define fdl_lp_pool3d(x, p, ...) fdl_lp_pool3d_(x, p, __VA_ARGS__, .opts_ = 0)
+#define fdl_lp_pool3d_(x, p, k, ...) fdl_lp_pool3d_opt(x, p, k, &(fdl_lp_pool_opts){__VA_ARGS__})
+#define fdl_max_unpool1d(x, indices, ...) fdl_max_unpool1d_(x, indices, __VA_ARGS__, .opts_ = 0)
+#define fdl_max_unpool1d_(x, indices, k, ...) \
+    fdl_max_unpool1d_opt(x, indices, k, &(fdl_max_unpool_opts){__VA_ARGS__})
+#define fdl_max_unpool3d(x, indices, ...) fdl_max_unpool3d_(x, indices, __VA_ARGS__, .opts_ = 0)
+#define fdl_max_unpool3d_(x, indices, k, ...) \
+    fdl_max_unpool3d_opt(x, indices, k, &(fdl_max_unpool_opts){__VA_ARGS__})
 #define fdl_max_unpool2d(x, indices, ...) fdl_max_unpool2d_(x, indices, __VA_ARGS__, .opts_ = 0)
 #define fdl_max_unpool2d_(x, indices, k, ...) \
     fdl_max_unpool2d_opt(x, indices, k, &(fdl_max_unpool_opts){__VA_ARGS__})
 #define fdl_fractional_max_pool2d(x, ...) fdl_fractional_max_pool2d_(x, __VA_ARGS__, .opts_ = 0)
 #define fdl_fractional_max_pool2d_(x, k, ...) \
     fdl_fractional_max_pool2d_opt(x, k, &(fdl_fractional_max_pool_opts){__VA_ARGS__})
+#define fdl_fractional_max_pool3d(x, ...) fdl_fractional_max_pool3d_(x, __VA_ARGS__, .opts_ = 0)
+#define fdl_fractional_max_pool3d_(x, k, ...) \
+    fdl_fractional_max_pool3d_opt(x, k, &(fdl_fractional_max_pool_opts){__VA_ARGS__})
+#define fdl_gaussian_blur(x, ...) fdl_gaussian_blur_(x, __VA_ARGS__, .opts_ = 0)
+#define fdl_gaussian_blur_(x, sigma, ...) \
+    fdl_gaussian_blur_opt(x, sigma, &(fdl_gaussian_blur_opts){__VA_ARGS__})
 #define fdl_interpolate(...) fdl_interpolate_(__VA_ARGS__, .opts_ = 0)
 #define fdl_interpolate_(x, ...) fdl_interpolate_opt(x, &(fdl_interpolate_opts){__VA_ARGS__})
 #define fdl_grid_sample(x, ...) fdl_grid_sample_(x, __VA_ARGS__, .opts_ = 0)

@@ -14,6 +14,7 @@
 #include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/avg_pool3d.h>
 #include <ATen/ops/fractional_max_pool2d.h>
+#include <ATen/ops/fractional_max_pool3d.h>
 #include <ATen/ops/max_pool1d.h>
 #include <ATen/ops/max_pool1d_with_indices.h>
 #include <ATen/ops/max_pool2d.h>
@@ -21,6 +22,7 @@
 #include <ATen/ops/max_pool3d.h>
 #include <ATen/ops/max_pool3d_with_indices.h>
 #include <ATen/ops/max_unpool2d.h>
+#include <ATen/ops/max_unpool3d.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/pow.h>
 #include <ATen/ops/rand.h>
@@ -144,11 +146,83 @@ at::Tensor lp_pool(const at::Tensor &x, double p, int64_t kernel, const fdl_lp_p
     double count = (double)k[0];
     if constexpr (n == 1)
         mean = at::avg_pool1d(powers, k, stride, 0, o.ceil_mode);
-    else {
+    else if constexpr (n == 2) {
         mean = at::avg_pool2d(powers, k, stride, 0, o.ceil_mode);
         count *= (double)k[1];
+    } else {
+        mean = at::avg_pool3d(powers, k, stride, 0, o.ceil_mode);
+        count *= (double)k[1] * (double)k[2];
     }
     return at::pow(at::mul(at::mul(at::sign(mean), at::relu(at::abs(mean))), count), 1 / p);
+}
+
+/* Where indices took the values from; the extents may differ from the usual ones by less than a stride, as in the pool several
+ * extents gave the same. */
+template <int n>
+at::Tensor max_unpool(const at::Tensor &x, const at::Tensor &indices, int64_t kernel,
+                      const fdl_max_unpool_opts &o)
+{
+    at::IntArrayRef extents = check_spatial(x, n);
+    spatial k("kernel", n, kernel, o.kernel_dims, 0, 1);
+    spatial stride("stride", o.stride, o.stride_dims, k, 1);
+    spatial padding("padding", n, o.padding, o.padding_dims, 0, 0);
+    int64_t size[3] = {1, 1, 1};
+    if (o.size.ndim)
+        output_size(o.size, n, size, 1);
+    for (int i = 0; i < n; i++) {
+        int64_t usual = (extents[(size_t)i] - 1) * stride[i] - 2 * padding[i] + k[i];
+        if (!o.size.ndim)
+            size[i] = usual;
+        if (size[i] < 1 || size[i] <= usual - stride[i] || size[i] >= usual + stride[i])
+            fail(FDL_E_SHAPE, "the extent %lld of the result is not within the stride of %lld",
+                 (long long)size[i], (long long)usual);
+    }
+    if (indices.scalar_type() != at::kLong)
+        fail(FDL_E_DTYPE, "indices must be int64");
+    if (indices.sizes() != x.sizes())
+        fail(FDL_E_SHAPE, "indices %s must have the shape of x, %s", shape_text(indices.sizes()).text,
+             shape_text(x.sizes()).text);
+    if constexpr (n == 1)
+        return at::max_unpool2d(x.unsqueeze(-1), indices.unsqueeze(-1), {size[0], 1}).squeeze(-1);
+    else if constexpr (n == 2)
+        return at::max_unpool2d(x, indices, at::IntArrayRef(size, 2));
+    else
+        return at::max_unpool3d(x, indices, at::IntArrayRef(size, 3), stride, padding);
+}
+
+template <int n>
+at::Tensor fractional_max_pool(const at::Tensor &x, int64_t kernel, const fdl_fractional_max_pool_opts &o,
+                               const result &indices)
+{
+    at::IntArrayRef extents = check_spatial(x, n);
+    spatial k("kernel", n, kernel, o.kernel_dims, 0, 1);
+    int64_t size[3];
+    if ((o.size.ndim != 0) == (o.ratio != 0))
+        fail(FDL_E_ARG, "needs .size or .ratio, and not both");
+    if (o.size.ndim)
+        output_size(o.size, n, size, 1);
+    else if (!(o.ratio > 0 && o.ratio < 1))
+        fail(FDL_E_ARG, ".ratio is %g; it is between 0 and 1", o.ratio);
+    for (int i = 0; i < n; i++) {
+        int64_t extent = extents[(size_t)i];
+        if (!o.size.ndim)
+            size[i] = (int64_t)((double)extent * o.ratio);
+        if (size[i] < 1 || size[i] + k[i] - 1 > extent)
+            fail(FDL_E_SHAPE, "an extent of %lld has no room for %lld windows of %lld", (long long)extent,
+                 (long long)size[i], (long long)k[i]);
+    }
+    int64_t places[] = {x.dim() == n + 2 ? x.size(0) : 1, x.size(-n - 1), n};
+    at::Tensor samples;
+    if (!o.samples)
+        samples = at::rand(places, generator(o.generator), x.options().requires_grad(false));
+    else if ((samples = o.samples->t).sizes() != at::IntArrayRef(places))
+        fail(FDL_E_SHAPE, ".samples %s must be %s", shape_text(samples.sizes()).text,
+             shape_text(places).text);
+    at::IntArrayRef to(size, n);
+    if constexpr (n == 2)
+        return picked(at::fractional_max_pool2d(x, k, to, samples), indices);
+    else
+        return picked(at::fractional_max_pool3d(x, k, to, samples), indices);
 }
 
 } // namespace
@@ -232,55 +306,39 @@ fdl_tensor *fdl_lp_pool2d_opt(fdl_tensor *x, double p, int64_t k, const fdl_lp_p
     return OP((x), lp_pool<2>(x->t, p, k, or_default(opts)));
 }
 
-fdl_tensor *fdl_max_unpool2d_opt(fdl_tensor *x, fdl_tensor *indices, int64_t kernel,
-                                 const fdl_max_unpool_opts *opts)
+fdl_tensor *fdl_lp_pool3d_opt(fdl_tensor *x, double p, int64_t k, const fdl_lp_pool_opts *opts)
 {
-    const fdl_max_unpool_opts &o = or_default(opts);
-    return OP_DO((x, indices), {
-        check_spatial(x->t, 2);
-        spatial k("kernel", 2, kernel, o.kernel_dims, 0, 1);
-        spatial stride("stride", o.stride, o.stride_dims, k, 1);
-        spatial padding("padding", 2, o.padding, o.padding_dims, 0, 0);
-        int64_t size[3];
-        if (o.size.ndim)
-            output_size(o.size, 2, size, 1);
-        for (int i = 0; i < 2; i++) {
-            int64_t usual = (x->t.size(x->t.dim() - 2 + i) - 1) * stride[i] - 2 * padding[i] + k[i];
-            if (!o.size.ndim)
-                size[i] = usual;
-            if (size[i] < 1 || size[i] <= usual - stride[i] || size[i] >= usual + stride[i])
-                fail(FDL_E_SHAPE, "the extent %lld of the result is not within the stride of %lld",
-                     (long long)size[i], (long long)usual);
-        }
-        return at::max_unpool2d(x->t, indices->t, at::IntArrayRef(size, 2));
-    });
+    return OP((x), lp_pool<3>(x->t, p, k, or_default(opts)));
 }
 
-fdl_tensor *fdl_fractional_max_pool2d_opt(fdl_tensor *x, int64_t kernel,
-                                          const fdl_fractional_max_pool_opts *opts)
+fdl_tensor *fdl_max_unpool1d_opt(fdl_tensor *x, fdl_tensor *indices, int64_t k,
+                                 const fdl_max_unpool_opts *opts)
+{
+    return OP((x, indices), max_unpool<1>(x->t, indices->t, k, or_default(opts)));
+}
+
+fdl_tensor *fdl_max_unpool2d_opt(fdl_tensor *x, fdl_tensor *indices, int64_t k,
+                                 const fdl_max_unpool_opts *opts)
+{
+    return OP((x, indices), max_unpool<2>(x->t, indices->t, k, or_default(opts)));
+}
+
+fdl_tensor *fdl_max_unpool3d_opt(fdl_tensor *x, fdl_tensor *indices, int64_t k,
+                                 const fdl_max_unpool_opts *opts)
+{
+    return OP((x, indices), max_unpool<3>(x->t, indices->t, k, or_default(opts)));
+}
+
+fdl_tensor *fdl_fractional_max_pool2d_opt(fdl_tensor *x, int64_t k, const fdl_fractional_max_pool_opts *opts)
 {
     const fdl_fractional_max_pool_opts &o = or_default(opts);
     result indices(o.indices);
-    return OP_DO((x), {
-        check_spatial(x->t, 2);
-        spatial k("kernel", 2, kernel, o.kernel_dims, 0, 1);
-        int64_t size[3];
-        if ((o.size.ndim != 0) == (o.ratio != 0))
-            fail(FDL_E_ARG, "needs .size or .ratio, and not both");
-        if (o.size.ndim)
-            output_size(o.size, 2, size, 1);
-        else if (!(o.ratio > 0 && o.ratio < 1))
-            fail(FDL_E_ARG, ".ratio is %g; it is between 0 and 1", o.ratio);
-        for (int i = 0; i < 2; i++) {
-            int64_t extent = x->t.size(x->t.dim() - 2 + i);
-            if (!o.size.ndim)
-                size[i] = (int64_t)((double)extent * o.ratio);
-            if (size[i] < 1 || size[i] + k[i] - 1 > extent)
-                fail(FDL_E_SHAPE, "an extent of %lld has no room for %lld windows of %lld", (long long)extent,
-                     (long long)size[i], (long long)k[i]);
-        }
-        at::Tensor samples = at::rand({x->t.dim() == 4 ? x->t.size(0) : 1, x->t.size(-3), 2},
-                                      generator(o.generator), x->t.options().requires_grad(false));
-        return picked(at::fractional_max_pool2d(x->t, k, at::IntArrayRef(size, 2), samples), indices);
-    });
+    return OP((x, opt(o.samples)), fractional_max_pool<2>(x->t, k, o, indices));
+}
+
+fdl_tensor *fdl_fractional_max_pool3d_opt(fdl_tensor *x, int64_t k, const fdl_fractional_max_pool_opts *opts)
+{
+    const fdl_fractional_max_pool_opts &o = or_default(opts);
+    result indices(o.indices);
+    return OP((x, opt(o.samples)), fractional_max_pool<3>(x->t, k, o, indices));
 }

@@ -13,12 +13,17 @@
 #include <ATen/ops/adaptive_avg_pool2d.h>
 #include <ATen/ops/adaptive_avg_pool3d.h>
 #include <ATen/ops/affine_grid_generator.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/channel_shuffle.h>
 #include <ATen/ops/col2im.h>
+#include <ATen/ops/conv2d.h>
 #include <ATen/ops/grid_sampler.h>
 #include <ATen/ops/im2col.h>
+#include <ATen/ops/mul.h>
+#include <ATen/ops/pad.h>
 #include <ATen/ops/pixel_shuffle.h>
 #include <ATen/ops/pixel_unshuffle.h>
+#include <ATen/ops/softmax.h>
 #include <ATen/ops/upsample_bicubic2d.h>
 #include <ATen/ops/upsample_bilinear2d.h>
 #include <ATen/ops/upsample_linear1d.h>
@@ -64,7 +69,9 @@ at::Tensor interpolate(const at::Tensor &x, const fdl_interpolate_opts &o)
         }
     at::IntArrayRef to(size, (size_t)n);
     std::optional<double> scale;
-    if (o.scale != 0)
+    if (o.recompute_scale && o.scale == 0)
+        fail(FDL_E_ARG, ".recompute_scale needs .scale");
+    if (o.scale != 0 && !o.recompute_scale)
         scale = o.scale;
     switch (o.mode) {
     case FDL_INTERPOLATE_NEAREST:
@@ -93,6 +100,31 @@ at::Tensor interpolate(const at::Tensor &x, const fdl_interpolate_opts &o)
                     : at::adaptive_avg_pool3d(x, to);
 }
 
+/* Each channel blurred along W, then along H. The weights, a softmax of -i^2 / (2 sigma^2), are made on the device, so that a
+ * captured run replays them, and in double. */
+at::Tensor gaussian_blur(const at::Tensor &input, double sigma, const fdl_gaussian_blur_opts &o)
+{
+    static const char *const modes[] = {"constant", "reflect", "replicate", "circular"};
+    const int64_t most = 10000;
+    if (!(sigma > 0 && sigma <= (double)most / 3))
+        fail(FDL_E_ARG, "sigma is %g; it is above 0 and at most %g", sigma, (double)most / 3);
+    if ((unsigned)o.padding_mode > FDL_PAD_CIRCULAR)
+        fail(FDL_E_ARG, ".padding_mode is %d, which is none", (int)o.padding_mode);
+    if (input.dim() != 4)
+        fail(FDL_E_SHAPE, "needs [N, C, H, W]");
+    if (!at::isFloatingType(input.scalar_type()))
+        fail(FDL_E_DTYPE, "needs a floating dtype");
+    at::Tensor x = o.no_grad ? input.detach() : input;
+    int64_t r = (int64_t)std::ceil(3 * sigma), c = x.size(1),
+            pad = o.padding_mode == FDL_PAD_CONSTANT ? r : 0;
+    at::Tensor i = at::arange(-r, r + 1, x.options().dtype(at::kDouble).requires_grad(false));
+    at::Tensor w = at::softmax(at::mul(at::mul(i, i), -1 / (2 * sigma * sigma)), 0).to(x.scalar_type());
+    if (!pad)
+        x = at::pad(x, {r, r, r, r}, modes[o.padding_mode]);
+    x = at::conv2d(x, w.view({1, 1, 1, -1}).expand({c, 1, 1, -1}), {}, 1, at::IntArrayRef({0, pad}), 1, c);
+    return at::conv2d(x, w.view({1, 1, -1, 1}).expand({c, 1, -1, 1}), {}, 1, at::IntArrayRef({pad, 0}), 1, c);
+}
+
 /* r of a pixel shuffle: its square stays within 64 bits. */
 int64_t factor(int64_t r)
 {
@@ -106,6 +138,11 @@ int64_t factor(int64_t r)
 fdl_tensor *fdl_interpolate_opt(fdl_tensor *x, const fdl_interpolate_opts *opts)
 {
     return OP((x), interpolate(x->t, or_default(opts)));
+}
+
+fdl_tensor *fdl_gaussian_blur_opt(fdl_tensor *x, double sigma, const fdl_gaussian_blur_opts *opts)
+{
+    return OP((x), gaussian_blur(x->t, sigma, or_default(opts)));
 }
 
 fdl_tensor *fdl_grid_sample_opt(fdl_tensor *x, fdl_tensor *grid, const fdl_grid_sample_opts *opts)
