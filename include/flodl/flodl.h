@@ -59,6 +59,8 @@
 #include "flodl/nn_activation.h"
 #include "flodl/nn_conv.h"
 #include "flodl/nn_pool.h"
+#include "flodl/nn_resample.h"
+#include "flodl/nn_pad.h"
 #include "flodl/nn_norm.h"
 #include "flodl/nn_dropout.h"
 #include "flodl/nn_embedding.h"

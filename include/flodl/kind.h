@@ -1,16 +1,16 @@
 /* How a module says what it was made with: the arguments of its constructor in a struct, and a table of that struct's
  * fields. With it a model is written down and made again (topology.h). A module of one's own:
  *
- *     typedef struct scale_args { int64_t n; double by; } scale_args;
- *     static fdl_module *make_scale(const void *args)
+ *     typedef struct times_args { int64_t n; double by; } times_args;
+ *     static fdl_module *make_times(const void *args)
  *     {
- *         const scale_args *a = args;
- *         return new_scale(a->n, a->by);
+ *         const times_args *a = args;
+ *         return new_times(a->n, a->by);
  *     }
- *     static const fdl_kind scale_kind = {.name = "scale", .size = sizeof(scale_args), .make = make_scale,
- *         .fields = (const fdl_field[]){FDL_ARG(scale_args, n, INT64), FDL_ARG(scale_args, by, DOUBLE), {0}}};
+ *     static const fdl_kind times_kind = {.name = "times", .size = sizeof(times_args), .make = make_times,
+ *         .fields = (const fdl_field[]){FDL_ARG(times_args, n, INT64), FDL_ARG(times_args, by, DOUBLE), {0}}};
  *
- * and in new_scale, before fdl_module_done: fdl_module_describe(m, &scale_kind, &(scale_args){n, by}). */
+ * and in new_times, before fdl_module_done: fdl_module_describe(m, &times_kind, &(times_args){n, by}). */
 #ifndef FLODL_KIND_H
 #define FLODL_KIND_H
 

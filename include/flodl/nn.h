@@ -15,8 +15,10 @@
 #include "flodl/nn_embedding.h"
 #include "flodl/nn_linear.h"
 #include "flodl/nn_norm.h"
+#include "flodl/nn_pad.h"
 #include "flodl/nn_pool.h"
 #include "flodl/nn_recurrent.h"
+#include "flodl/nn_resample.h"
 #include "flodl/nn_route.h"
 #include "flodl/nn_transformer.h"
 

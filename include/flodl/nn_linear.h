@@ -34,6 +34,20 @@ FDL_API fdl_module *fdl_nn_flatten_opt(const fdl_nn_flatten_opts *opts);
 FDL_API fdl_module *fdl_nn_unflatten(int dim, fdl_shape shape);
 /* fdl_reshape(x, shape): x of as many elements -> [shape]; one extent may be -1. */
 FDL_API fdl_module *fdl_nn_reshape(fdl_shape shape);
+/* fdl_select(x, dim, i): index i of dim, which goes: fdl_nn_select(1, 0) is the first token of [N, L, D] -> [N, D]. Negative: from
+ * the end. dim or i outside: the forward's FDL_E_RANGE. */
+FDL_API fdl_module *fdl_nn_select(int dim, int64_t i);
+/* torch.permute(x, dims): fdl_nn_permute(FDL_DIMS(0, 2, 3, 1)) puts the channels last. dims hold each dim once: FDL_E_ARG; x of
+ * another number: FDL_E_SHAPE. */
+FDL_API fdl_module *fdl_nn_permute(fdl_shape dims);
+typedef struct fdl_nn_scale_opts {
+    int opts_;
+    fdl_dtype dtype;
+    fdl_device device;
+} fdl_nn_scale_opts;
+/* x weight -> the shape of x, with a parameter weight, `init` everywhere, of this shape, which broadcasts to x:
+ * fdl_nn_scale(FDL_SHAPE(768), 1e-4) is a layer scale; FDL_SCALAR is one number for all. A shape that doesn't fit: FDL_E_SHAPE. */
+FDL_API fdl_module *fdl_nn_scale_opt(fdl_shape shape, double init, const fdl_nn_scale_opts *opts);
 /* nn.Identity: the input itself. */
 FDL_API fdl_module *fdl_nn_identity(void);
 
@@ -54,6 +68,8 @@ FDL_END_DECLS
 #define fdl_nn_linear(in, ...) fdl_nn_linear_(in, __VA_ARGS__, .opts_ = 0)
 #define fdl_nn_linear_(in, out, ...) fdl_nn_linear_opt(in, out, &(fdl_nn_linear_opts){__VA_ARGS__})
 #define fdl_nn_flatten(...) fdl_nn_flatten_opt(&(fdl_nn_flatten_opts){.opts_ = 0, __VA_ARGS__})
+#define fdl_nn_scale(shape, ...) fdl_nn_scale_(shape, __VA_ARGS__, .opts_ = 0)
+#define fdl_nn_scale_(shape, init, ...) fdl_nn_scale_opt(shape, init, &(fdl_nn_scale_opts){__VA_ARGS__})
 #define fdl_nn_fn(...) fdl_nn_fn_(__VA_ARGS__, .opts_ = 0)
 #define fdl_nn_fn_(f, ...) fdl_nn_fn_opt(f, &(fdl_nn_fn_opts){__VA_ARGS__})
 #define fdl_nn_fn_refs(...) fdl_nn_fn_refs_(__VA_ARGS__, FDL_END)

@@ -134,7 +134,7 @@ typedef struct fdl_gaussian_blur_opts {
     bool no_grad;              /* the result has no gradient */
 } fdl_gaussian_blur_opts;
 /* A blur: x [N, C, H, W] -> the same shape, each channel with weights exp(-i^2 / (2 sigma^2)), i = -r ... r, r = ceil(3 sigma),
- * which sum to 1: first along W, then along H. sigma, in elements, not above 0: FDL_E_ARG; FDL_PAD_REFLECT needs extents above
+ * which sum to 1: first along W, then along H. sigma, in elements, not in (0, 3000]: FDL_E_ARG; FDL_PAD_REFLECT needs extents above
  * r. torchvision.transforms.functional.gaussian_blur with a kernel of 2 r + 1 reflects. */
 FDL_API fdl_tensor *fdl_gaussian_blur_opt(fdl_tensor *x, double sigma, const fdl_gaussian_blur_opts *opts);
 

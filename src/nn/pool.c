@@ -1,9 +1,7 @@
 /* Pooling: max, average, adaptive. */
-#include "flodl/pool.h"
+#include "pool_private.h"
 
-#include "arguments.h"
 #include "describe.h"
-#include "onnx.h"
 #include "flodl/nn.h"
 
 /* Padding of more than half a window would give windows without an element. */
@@ -19,46 +17,67 @@ static bool at_most_half(const char *name, const fdl_shape *padding, const fdl_s
     return true;
 }
 
-/* The stride is the kernel unless given. */
-static bool pool_stride(const char *name, int n, int64_t stride, const fdl_shape *dims,
-                        const fdl_shape *kernel, fdl_shape *out)
+bool pool_stride(const char *name, int n, int64_t stride, const fdl_shape *dims, const fdl_shape *kernel,
+                 fdl_shape *out)
 {
     *out = *kernel;
     return (stride == 0 && dims->ndim == 0) || arg_spatial(name, "stride", n, stride, 1, 1, dims, out);
 }
 
-/* ---- max ---------------------------------------------------------------------------------------- */
-
-static fdl_tensor *max_pool1d_forward(void *self, fdl_tensor *x)
-{
-    return fdl_max_pool1d_opt(x, 0, self);
-}
-
-static fdl_tensor *max_pool2d_forward(void *self, fdl_tensor *x)
-{
-    return fdl_max_pool2d_opt(x, 0, self);
-}
-
-static fdl_tensor *max_pool3d_forward(void *self, fdl_tensor *x)
-{
-    return fdl_max_pool3d_opt(x, 0, self);
-}
-
-static const fdl_module_ops max_pool_ops[] = {
-    {.kind = "maxpool1d", .size = sizeof(fdl_max_pool_opts), .forward = max_pool1d_forward},
-    {.kind = "maxpool2d", .size = sizeof(fdl_max_pool_opts), .forward = max_pool2d_forward},
-    {.kind = "max_pool3d", .size = sizeof(fdl_max_pool_opts), .forward = max_pool3d_forward},
-};
-
-/* A pooling of n dims on x, which may have no batch. */
-static const char *onnx_pool(fdl_onnx *o, const fdl_call *c, int n, const char *x, const char *op,
-                             const onnx_attr *attrs)
+const char *onnx_pool(fdl_onnx *o, const fdl_call *c, int n, const char *x, const char *op,
+                      const onnx_attr *attrs)
 {
     bool unbatched = c->x.ndim == n + 1;
     const char *in = unbatched ? onnx_unsqueeze(o, x, 0) : x;
     const char *y = onnx_one(o, op, 1, &in, attrs);
     return unbatched ? onnx_squeeze(o, y, 0) : y;
 }
+
+/* ---- indices ------------------------------------------------------------------------------------ */
+
+fdl_tensor *indexed_forward(void *self, fdl_tensor *x)
+{
+    const indexed_pool *m = self;
+    return m->run(self, x, NULL);
+}
+
+fdl_tensor *fdl_nn_max_pool_forward(fdl_module *m, fdl_tensor *x, fdl_tensor **indices)
+{
+    if (!m || !x)
+        return fdl_null_operand("fdl_nn_max_pool_forward", m ? "x" : "m"), NULL;
+    if (fdl_module_ops_of(m)->forward != indexed_forward)
+        return fdl_fail_null(FDL_E_ARG, "fdl_nn_max_pool_forward: got a %s, needs a max pool",
+                             fdl_module_kind(m));
+    FDL_SCOPE;
+    fdl_tensor *at = NULL;
+    const indexed_pool *self = fdl_module_self(m);
+    fdl_tensor *y = self->run(self, x, indices ? &at : NULL);
+    if (indices)
+        *indices = y ? fdl_escape(at) : NULL;
+    FDL_RETURN(y);
+}
+
+/* ---- max ---------------------------------------------------------------------------------------- */
+
+typedef struct max_pool {
+    indexed_pool indexed;
+    fdl_max_pool_opts o;
+} max_pool;
+
+static fdl_tensor *max_pool_run(const void *self, fdl_tensor *x, fdl_tensor **indices)
+{
+    static fdl_tensor *(*const pools[])(fdl_tensor *, int64_t, const fdl_max_pool_opts *) = {
+        fdl_max_pool1d_opt, fdl_max_pool2d_opt, fdl_max_pool3d_opt};
+    fdl_max_pool_opts o = ((const max_pool *)self)->o;
+    o.indices = indices;
+    return pools[o.kernel_dims.ndim - 1](x, 0, &o);
+}
+
+static const fdl_module_ops max_pool_ops[] = {
+    {.kind = "maxpool1d", .size = sizeof(max_pool), .forward = indexed_forward},
+    {.kind = "maxpool2d", .size = sizeof(max_pool), .forward = indexed_forward},
+    {.kind = "max_pool3d", .size = sizeof(max_pool), .forward = indexed_forward},
+};
 
 static const int64_t *twice(const fdl_shape *padding, int64_t *pads)
 {
@@ -69,7 +88,7 @@ static const int64_t *twice(const fdl_shape *padding, int64_t *pads)
 
 static const char *max_pool_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
 {
-    const fdl_max_pool_opts *m = fdl_module_self(c->module);
+    const fdl_max_pool_opts *m = &((const max_pool *)fdl_module_self(c->module))->o;
     int n = m->kernel_dims.ndim;
     int64_t pads[2 * FDL_MAX_DIMS];
     const onnx_attr attrs[] = {A_INTS("kernel_shape", n, m->kernel_dims.d),
@@ -117,13 +136,14 @@ static fdl_module *new_max_pool(int n, int64_t k, const fdl_nn_max_pool_opts *op
         !at_most_half(name, &padding, &kernel))
         return NULL;
     fdl_module *m = fdl_module_new(&max_pool_ops[n - 1]);
-    fdl_max_pool_opts *self = fdl_module_self(m);
+    max_pool *self = fdl_module_self(m);
     if (self)
-        *self = (fdl_max_pool_opts){.kernel_dims = kernel,
-                                    .stride_dims = stride,
-                                    .padding_dims = padding,
-                                    .dilation_dims = dilation,
-                                    .ceil_mode = o.ceil_mode};
+        *self = (max_pool){.indexed = {max_pool_run},
+                           .o = {.kernel_dims = kernel,
+                                 .stride_dims = stride,
+                                 .padding_dims = padding,
+                                 .dilation_dims = dilation,
+                                 .ceil_mode = o.ceil_mode}};
     return described(m, max_pool_kinds[n - 1], &(max_pool_args){k, o});
 }
 
@@ -247,7 +267,28 @@ fdl_module *fdl_nn_avg_pool3d_opt(int64_t k, const fdl_nn_avg_pool_opts *opts)
     return new_avg_pool(3, k, opts);
 }
 
-/* ---- adaptive: self is the extents -------------------------------------------------------------- */
+/* ---- adaptive ----------------------------------------------------------------------------------- */
+
+typedef struct adaptive {
+    indexed_pool indexed; /* of max pools */
+    fdl_shape size;
+} adaptive;
+
+static fdl_tensor *adaptive_max_run(const void *self, fdl_tensor *x, fdl_tensor **indices)
+{
+    const fdl_shape size = ((const adaptive *)self)->size;
+    return size.ndim == 1   ? fdl_adaptive_max_pool1d(x, size, .indices = indices)
+           : size.ndim == 2 ? fdl_adaptive_max_pool2d(x, size, .indices = indices)
+                            : fdl_adaptive_max_pool3d(x, size, .indices = indices);
+}
+
+static fdl_tensor *adaptive_avg_forward(void *self, fdl_tensor *x)
+{
+    const fdl_shape size = ((const adaptive *)self)->size;
+    return size.ndim == 1   ? fdl_adaptive_avg_pool1d(x, size)
+           : size.ndim == 2 ? fdl_adaptive_avg_pool2d(x, size)
+                            : fdl_adaptive_avg_pool3d(x, size);
+}
 
 static fdl_module *new_adaptive(const fdl_module_ops *ops, const fdl_kind *kind, const char *name,
                                 fdl_shape size)
@@ -256,9 +297,9 @@ static fdl_module *new_adaptive(const fdl_module_ops *ops, const fdl_kind *kind,
         if (!arg_at_least(name, "an extent", size.d[i], 0))
             return NULL;
     fdl_module *m = fdl_module_new(ops);
-    fdl_shape *self = fdl_module_self(m);
+    adaptive *self = fdl_module_self(m);
     if (self)
-        *self = size;
+        *self = (adaptive){{adaptive_max_run}, size};
     return described(m, kind, &size);
 }
 
@@ -289,27 +330,21 @@ static const char *adaptive_max_onnx(fdl_onnx *o, const fdl_call *c, const char 
     return adaptive_onnx(o, c, *x, "MaxPool");
 }
 
-#define ADAPTIVE_KIND(name_, text, mode, call, made, size_, ...)                                    \
-    static fdl_tensor *name_##_forward(void *self, fdl_tensor *x)                                   \
-    {                                                                                               \
-        const fdl_shape *size = self;                                                               \
-        return call;                                                                                \
-    }                                                                                               \
-    static fdl_module *make_##name_(const void *args)                                               \
-    {                                                                                               \
-        const fdl_shape *size = args;                                                               \
-        if (size->ndim != made)                                                                     \
-            return fdl_fail_null(FDL_E_ARG, "fdl_nn_" #name_ ": size has %d extents, must have %d", \
-                                 size->ndim, made);                                                 \
-        return fdl_nn_##name_(ADAPTIVE_##made);                                                     \
-    }                                                                                               \
-    KIND(name_, .name = text, .size = sizeof(fdl_shape), .fields = size_field,                      \
-         .onnx = adaptive_##mode##_onnx);                                                           \
-    fdl_module *fdl_nn_##name_(__VA_ARGS__)                                                         \
-    {                                                                                               \
-        static const fdl_module_ops ops = {                                                         \
-            .kind = text, .size = sizeof(fdl_shape), .forward = name_##_forward};                   \
-        return new_adaptive(&ops, &kind_##name_, #name_, size_);                                    \
+#define ADAPTIVE_KIND(name_, text, mode, forward_, made, size_, ...)                                     \
+    static fdl_module *make_##name_(const void *args)                                                    \
+    {                                                                                                    \
+        const fdl_shape *size = args;                                                                    \
+        if (size->ndim != made)                                                                          \
+            return fdl_fail_null(FDL_E_ARG, "fdl_nn_" #name_ ": size has %d extents, must have %d",      \
+                                 size->ndim, made);                                                      \
+        return fdl_nn_##name_(ADAPTIVE_##made);                                                          \
+    }                                                                                                    \
+    KIND(name_, .name = text, .size = sizeof(fdl_shape), .fields = size_field,                           \
+         .onnx = adaptive_##mode##_onnx);                                                                \
+    fdl_module *fdl_nn_##name_(__VA_ARGS__)                                                              \
+    {                                                                                                    \
+        static const fdl_module_ops ops = {.kind = text, .size = sizeof(adaptive), .forward = forward_}; \
+        return new_adaptive(&ops, &kind_##name_, #name_, size_);                                         \
     }
 #define ADAPTIVE_1 size->d[0]
 #define ADAPTIVE_2 size->d[0], size->d[1]
@@ -317,15 +352,14 @@ static const char *adaptive_max_onnx(fdl_onnx *o, const fdl_call *c, const char 
 
 static const fdl_field size_field[] = {{.name = "size", .type = FDL_FIELD_SHAPE, .required = true}, {0}};
 
-ADAPTIVE_KIND(adaptive_avg_pool1d, "adaptive_avg_pool1d", avg, fdl_adaptive_avg_pool1d(x, *size), 1,
-              FDL_DIMS(n), int64_t n)
-ADAPTIVE_KIND(adaptive_avg_pool2d, "adaptive_avgpool2d", avg, fdl_adaptive_avg_pool2d(x, *size), 2,
-              FDL_DIMS(h, w), int64_t h, int64_t w)
-ADAPTIVE_KIND(adaptive_avg_pool3d, "adaptive_avg_pool3d", avg, fdl_adaptive_avg_pool3d(x, *size), 3,
-              FDL_DIMS(d, h, w), int64_t d, int64_t h, int64_t w)
-ADAPTIVE_KIND(adaptive_max_pool1d, "adaptive_max_pool1d", max, fdl_adaptive_max_pool1d(x, *size), 1,
-              FDL_DIMS(n), int64_t n)
-ADAPTIVE_KIND(adaptive_max_pool2d, "adaptive_maxpool2d", max, fdl_adaptive_max_pool2d(x, *size), 2,
-              FDL_DIMS(h, w), int64_t h, int64_t w)
-ADAPTIVE_KIND(adaptive_max_pool3d, "adaptive_max_pool3d", max, fdl_adaptive_max_pool3d(x, *size), 3,
-              FDL_DIMS(d, h, w), int64_t d, int64_t h, int64_t w)
+ADAPTIVE_KIND(adaptive_avg_pool1d, "adaptive_avg_pool1d", avg, adaptive_avg_forward, 1, FDL_DIMS(n),
+              int64_t n)
+ADAPTIVE_KIND(adaptive_avg_pool2d, "adaptive_avgpool2d", avg, adaptive_avg_forward, 2, FDL_DIMS(h, w),
+              int64_t h, int64_t w)
+ADAPTIVE_KIND(adaptive_avg_pool3d, "adaptive_avg_pool3d", avg, adaptive_avg_forward, 3, FDL_DIMS(d, h, w),
+              int64_t d, int64_t h, int64_t w)
+ADAPTIVE_KIND(adaptive_max_pool1d, "adaptive_max_pool1d", max, indexed_forward, 1, FDL_DIMS(n), int64_t n)
+ADAPTIVE_KIND(adaptive_max_pool2d, "adaptive_maxpool2d", max, indexed_forward, 2, FDL_DIMS(h, w), int64_t h,
+              int64_t w)
+ADAPTIVE_KIND(adaptive_max_pool3d, "adaptive_max_pool3d", max, indexed_forward, 3, FDL_DIMS(d, h, w),
+              int64_t d, int64_t h, int64_t w)

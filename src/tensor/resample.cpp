@@ -105,9 +105,9 @@ at::Tensor interpolate(const at::Tensor &x, const fdl_interpolate_opts &o)
 at::Tensor gaussian_blur(const at::Tensor &input, double sigma, const fdl_gaussian_blur_opts &o)
 {
     static const char *const modes[] = {"constant", "reflect", "replicate", "circular"};
-    const int64_t most = 10000;
-    if (!(sigma > 0 && sigma <= (double)most / 3))
-        fail(FDL_E_ARG, "sigma is %g; it is above 0 and at most %g", sigma, (double)most / 3);
+    const double most = 3000;
+    if (!(sigma > 0 && sigma <= most))
+        fail(FDL_E_ARG, "sigma is %g; it is above 0 and at most %g", sigma, most);
     if ((unsigned)o.padding_mode > FDL_PAD_CIRCULAR)
         fail(FDL_E_ARG, ".padding_mode is %d, which is none", (int)o.padding_mode);
     if (input.dim() != 4)

@@ -116,10 +116,24 @@ static const char *const refused[][2] = {
     {"adaptive_max_pool2d", "windows"},
     {"adaptive_max_pool3d", "windows"},
     {"batch_norm2d_no_stats", "statistics"},
+    {"batch_norm3d_no_stats", "statistics"},
+    {"circular_pad1d", "opset = 19"},
+    {"circular_pad1d_sides", "opset = 19"},
+    {"circular_pad2d", "opset = 19"},
+    {"circular_pad2d_sides", "opset = 19"},
+    {"circular_pad3d", "opset = 19"},
+    {"circular_pad3d_sides", "opset = 19"},
+    {"conv1d_circular", "opset = 19"},
     {"conv2d_circular_same", "opset = 19"},
     {"embedding_max_norm", "max_norm"},
+    {"fold", "opset = 18"},
+    {"fold_all", "opset = 18"},
+    {"fold_unbatched", "opset = 18"},
+    {"gaussian_blur_circular", "opset = 19"},
     {"gru_cell_no_bias", "single row"},
+    {"local_response_norm_even", "neighbours"},
     {"multihead_attention_unbatched", "add_zero_attn"},
+    {"upsample_area", "areas"},
 };
 
 static const char *why_refused(const char *name)
@@ -231,6 +245,17 @@ static fdl_module *long_skips(void)
                     fdl_nn_conv2d(6, 2, 1), fdl_flow_detach());
 }
 
+static fdl_module *images(void)
+{
+    return fdl_flow(fdl_nn_circular_pad2d(1), fdl_nn_gaussian_blur(0.6, .padding_mode = FDL_PAD_CIRCULAR),
+                    fdl_nn_instance_norm2d(4, .affine = true), fdl_nn_pixel_shuffle(2),
+                    fdl_nn_upsample(.size = FDL_DIMS(12, 16), .mode = FDL_INTERPOLATE_BILINEAR),
+                    fdl_nn_pixel_unshuffle(2), fdl_nn_channel_shuffle(2), fdl_nn_unfold(2, .stride = 2),
+                    fdl_nn_fold(FDL_DIMS(6, 8), 2, .stride = 2), fdl_nn_local_response_norm(3),
+                    fdl_nn_permute(FDL_DIMS(0, 2, 3, 1)), fdl_nn_scale(FDL_SHAPE(4), 0.5),
+                    fdl_nn_select(1, -1), fdl_nn_reflection_pad1d(1));
+}
+
 /* An input and the main result among them, and a value whose gradient is stopped. */
 static fdl_module *several_outputs(void)
 {
@@ -270,6 +295,9 @@ static void graphs_with_a_free_batch(void **state)
                    (built[]){{.dims = FDL_SHAPE(-1, 4)}, {.dims = FDL_SHAPE(-1, 3)}});
     }
     save_model("mapped", mapped(), 17, 1, &(built){.dims = FDL_SHAPE(-1, 4)});
+    for (int opset = 19; opset <= 22; opset += 3)
+        save_model(opset == 19 ? "images_19" : "images_22", images(), opset, 1,
+                   &(built){.dims = FDL_SHAPE(-1, 4, 3, 5)});
     save_model("circular_19", fdl_nn_conv2d(2, 2, 3, .padding = 1, .padding_mode = FDL_PAD_CIRCULAR), 19, 1,
                &(built){.dims = FDL_SHAPE(-1, 2, 4, 5)});
 }

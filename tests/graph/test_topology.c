@@ -425,13 +425,13 @@ static void two_hundred_graphs_in_one_another(void **state)
 
 /* ---- modules of one's own ------------------------------------------------------------------------------ */
 
-typedef struct scale_args {
+typedef struct times_args {
     int64_t n;
     double by;
     fdl_module *inner;
-} scale_args;
+} times_args;
 
-static fdl_tensor *scale_forward(void *self, fdl_tensor *x)
+static fdl_tensor *times_forward(void *self, fdl_tensor *x)
 {
     fdl_module *inner;
     fdl_module *m = fdl_module_of(self);
@@ -439,28 +439,28 @@ static fdl_tensor *scale_forward(void *self, fdl_tensor *x)
     return fdl_mul(fdl_forward(inner, x), *(double *)self);
 }
 
-static fdl_module *new_scale(int64_t n, double by, fdl_module *inner);
-static fdl_module *make_scale(const void *args)
+static fdl_module *new_times(int64_t n, double by, fdl_module *inner);
+static fdl_module *make_times(const void *args)
 {
-    const scale_args *a = args;
-    return new_scale(a->n, a->by, a->inner);
+    const times_args *a = args;
+    return new_times(a->n, a->by, a->inner);
 }
 
-static const fdl_kind scale_kind = {.name = "scale",
-                                    .size = sizeof(scale_args),
-                                    .make = make_scale,
-                                    .fields = (const fdl_field[]){FDL_ARG(scale_args, n, INT64),
-                                                                  FDL_ARG(scale_args, by, DOUBLE),
-                                                                  FDL_ARG(scale_args, inner, MODULE),
+static const fdl_kind times_kind = {.name = "times",
+                                    .size = sizeof(times_args),
+                                    .make = make_times,
+                                    .fields = (const fdl_field[]){FDL_ARG(times_args, n, INT64),
+                                                                  FDL_ARG(times_args, by, DOUBLE),
+                                                                  FDL_ARG(times_args, inner, MODULE),
                                                                   {0}}};
 
-static fdl_module *new_scale(int64_t n, double by, fdl_module *inner)
+static fdl_module *new_times(int64_t n, double by, fdl_module *inner)
 {
-    static const fdl_module_ops ops = {.kind = "scale", .size = sizeof(double), .forward = scale_forward};
+    static const fdl_module_ops ops = {.kind = "times", .size = sizeof(double), .forward = times_forward};
     fdl_module *m = fdl_module_new(&ops);
     *(double *)fdl_module_self(m) = by;
     fdl_module_child(m, "inner", inner);
-    fdl_module_describe(m, &scale_kind, &(scale_args){n, by, inner});
+    fdl_module_describe(m, &times_kind, &(times_args){n, by, inner});
     return fdl_module_done(m);
 }
 
@@ -469,7 +469,7 @@ static void modules_of_ones_own(void **state)
     (void)state;
     FDL_SCOPE;
     fdl_module *g =
-        fdl_flow(fdl_nn_fn(twice, .name = "dbl"), new_scale(2, 0.1, fdl_nn_linear(2, 2)), fdl_flow_tag("x"));
+        fdl_flow(fdl_nn_fn(twice, .name = "dbl"), new_times(2, 0.1, fdl_nn_linear(2, 2)), fdl_flow_tag("x"));
     assert_null(fdl_topology_text(g));
     check_error(FDL_E_UNSUPPORTED, "model.steps[0]", "dbl_1", ".functions");
     char *text = fdl_topology_text(g, .functions = FDL_FUNCTIONS({.name = "double it", .f = twice}));
@@ -477,8 +477,8 @@ static void modules_of_ones_own(void **state)
     assert_null(fdl_topology_parse(text));
     check_error(FDL_E_FORMAT, "model.steps[0].f", "double it", ".functions");
     assert_null(fdl_topology_parse(text, .functions = FDL_FUNCTIONS({.name = "double it", .f = twice})));
-    check_error(FDL_E_FORMAT, "model.steps[1].kind", "scale", ".kinds");
-    fdl_module *h = fdl_topology_parse(text, .kinds = FDL_KINDS(&scale_kind),
+    check_error(FDL_E_FORMAT, "model.steps[1].kind", "times", ".kinds");
+    fdl_module *h = fdl_topology_parse(text, .kinds = FDL_KINDS(&times_kind),
                                        .functions = FDL_FUNCTIONS({.name = "double it", .f = twice}));
     check_some(h);
     check_same("own", g, h, fdl_randn(FDL_SHAPE(3, 2)));
