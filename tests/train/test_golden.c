@@ -5,6 +5,12 @@
 
 #include <math.h>
 
+#define main tower_main
+#define STEPS TOWER_STEPS
+#include "../../examples/attention_tower/attention_tower.c"
+#undef main
+#undef STEPS
+
 enum { STEPS = 20, BATCHES = 4, PARTS = 4 };
 static bool on_gpu;
 
@@ -21,6 +27,7 @@ typedef struct golden {
     int inputs;      /* of the model: the first parts of a batch; 0: 1 */
     int accumulate;  /* batches a step; 0: 1 */
     double clip_norm, clip_value, ema;
+    bool average; /* in place of ema: the mean */
 } golden;
 
 /* Of 1 + the number. What is rounded to 8 bits may fall to the other side where sums are made in another order. */
@@ -122,7 +129,8 @@ static training begin(const golden *g)
     check_some(t.opt);
     t.sched = g->sched ? g->sched() : NULL;
     t.plateau = g->plateau ? g->plateau() : NULL;
-    t.ema = g->ema > 0 ? fdl_ema_new(t.model, g->ema) : NULL;
+    if (g->ema > 0 || g->average)
+        check_some(t.ema = fdl_ema_new(t.model, g->ema, .average = g->average));
     assert_false(fdl_error_pending());
     return t;
 }
@@ -417,6 +425,20 @@ static fdl_tensor *encoder_loss(fdl_module *model, fdl_list batch, void *ctx)
                              fdl_flatten(batch.at[1], 0, 1));
 }
 
+static fdl_optim *tower_optim(fdl_module *m)
+{
+    return fdl_optim_adamw(fdl_parameters(m), .lr = 3e-3, .amsgrad = true, .eps = 1e-6);
+}
+static fdl_sched *tower_sched(void)
+{
+    return fdl_sched_cosine(3e-3, 1e-4, 30, .periodic = true);
+}
+static fdl_tensor *tower_loss(fdl_module *model, fdl_list b, void *ctx)
+{
+    (void)ctx;
+    return fdl_cross_entropy(fdl_forward(model, b.at[0], b.at[1]), b.at[2]);
+}
+
 static fdl_module *half(void)
 {
     return fdl_flow(fdl_nn_linear(12, 16), fdl_nn_gelu(), fdl_nn_layer_norm(16), fdl_nn_linear(16, 16),
@@ -440,6 +462,8 @@ static const golden trainings[] = {
     {"lstm", lstm, lstm_optim, NULL, lstm_plateau, lstm_loss, .clip_value = 0.05},
     {"gru", gru, gru_optim, gru_sched, NULL, gru_loss, .ema = 0.9},
     {"encoder", encoder, encoder_optim, encoder_sched, NULL, encoder_loss, .wide = true, .clip_norm = 1},
+    {"tower", tower, tower_optim, tower_sched, NULL, tower_loss, .wide = true, .inputs = 2, .clip_norm = 0.5,
+     .average = true},
     {"half", half, half_optim, half_sched, NULL, classes, .sequential = true, .bfloat16 = true},
 };
 

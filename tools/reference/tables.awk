@@ -70,7 +70,7 @@ function arguments(s,    i, c, n, level, quoted, part)
 }
 FILENAME ~ /\.def$/ {
     tables = tables $0 "\n"
-    if (depth == 0 && $0 !~ /^(OP|CASE|MODULE)\(/)
+    if (depth == 0 && $0 !~ /^(OP|CASE|MODULE|INIT|SPELLING)\(/)
         next
     if (depth == 0)
         row = ""
@@ -80,6 +80,10 @@ FILENAME ~ /\.def$/ {
     kind_of_row = row
     sub(/\(.*/, "", kind_of_row)
     arguments(row)
+    if (kind_of_row == "SPELLING") { # the two calls alone
+        cells[3] = cells[1]
+        cells[4] = cells[2]
+    }
     rows++
     row_kind[rows] = kind_of_row
     row_c[rows] = cells[3]
