@@ -69,6 +69,9 @@ typedef struct fdl_amp_scaler_state {
     double scale, growth, backoff;
     int64_t interval, tracker; /* tracker: steps without overflow since the last change */
 } fdl_amp_scaler_state;
+/* growth, backoff and interval, without waiting; scale and tracker are those that it began with, or was given by
+ * fdl_amp_scaler_load: what they are now, fdl_amp_scaler_tensors has. */
+FDL_API fdl_status fdl_amp_scaler_settings(const fdl_amp_scaler *s, fdl_amp_scaler_state *state);
 /* Reads it (waits for the device); sets it, refusing with FDL_E_ARG what fdl_amp_scaler_new would refuse. */
 FDL_API fdl_status fdl_amp_scaler_save(fdl_amp_scaler *s, fdl_amp_scaler_state *state);
 FDL_API fdl_status fdl_amp_scaler_load(fdl_amp_scaler *s, const fdl_amp_scaler_state *state);

@@ -4,9 +4,34 @@
 #ifndef FLODL_CKPT_H
 #define FLODL_CKPT_H
 
+#include "flodl/amp.h"
+#include "flodl/ema.h"
 #include "flodl/module.h"
+#include "flodl/rng.h"
+#include "flodl/sched.h"
 
 FDL_BEGIN_DECLS
+
+/* ---- the training that goes with a model ------------------------------------------------------------- */
+
+/* Several optimizers, ended by FDL_END: FDL_OPTIMS(a, b). */
+typedef struct fdl_optims {
+    fdl_optim **at;
+} fdl_optims;
+
+/* Where a training is, in numbers of the host. fdl_trainer_save fills it; a loop by hand uses what it needs of it. */
+typedef struct fdl_progress {
+    int64_t step;  /* optimizer steps so far */
+    int64_t epoch; /* the one to go on with ... */
+    int64_t
+        batch; /* ... and how many of its batches were used: fdl_data_epoch(loader, epoch, .skip = batch) */
+    int64_t samples;    /* in those batches */
+    int64_t losses;     /* of those batches, how many ... */
+    double loss_sum;    /* ... and their sum */
+    double loss;        /* mean of the epoch before */
+    double best;        /* best value so far, and its epoch */
+    int64_t best_epoch; /* -1: there is none */
+} fdl_progress;
 
 /* ---- saving ---------------------------------------------------------------------------------------- */
 
@@ -21,7 +46,22 @@ typedef struct fdl_ckpt_save_opts {
     int level;       /* of gzip, 1 to 9, for a path that ends in ".gz"; default 6 */
     int64_t
         shard_bytes; /* more tensors than that go to several files of at most so many bytes; default: one file */
-    const fdl_meta *meta; /* FDL_META({"epoch", "3"}, ...); keys other than "format" and "fdl.*" */
+    const fdl_meta *
+        meta; /* FDL_META({"epoch", "3"}, ...); keys other than "format", "fdl.*" and those of training state */
+    int keep_last; /* for a path with a number in it, "run-000400.fdl": of the files that differ in that number alone and have
+                    * none above it, so many with the highest stay, the rest is removed; default: all stay */
+    /* What of the training goes with it; in the file under names that no state_dict has: "optim/0/<key>/exp_avg". */
+    fdl_optim *optim;
+    fdl_optims optims;            /* in place of it, several: FDL_OPTIMS(a, b) */
+    fdl_amp_scaler *scaler;       /* between two iterations, as after fdl_amp_update */
+    const fdl_plateau *plateau;   /* other schedules are functions of the step */
+    fdl_ema *ema;                 /* of this model; while it is applied: FDL_E_STATE */
+    bool rng;                     /* the CPU's generator, and those of the CUDA devices of the model */
+    const fdl_rng *host_rng;      /* one of your own */
+    const fdl_progress *progress; /* and what graphs carry from call to call */
+    /* Used by fdl_ckpt_save_async: */
+    bool skip_if_busy; /* does nothing while the worker has something to do */
+    bool *skipped;     /* gets whether it did nothing */
 } fdl_ckpt_save_opts;
 
 /* Writes parameters and buffers (without transient ones; a shared tensor once) to path, with a graph's
@@ -35,6 +75,9 @@ typedef struct fdl_ckpt_save_opts {
  * the index, or the one that was given here. Over an earlier save new shards have new names (model-v2-...), and its
  * files go when the new index is there; what another program wrote stays. */
 FDL_API fdl_status fdl_ckpt_save_opt(fdl_module *m, const char *path, const fdl_ckpt_save_opts *opts);
+
+/* An optimizer alone. */
+FDL_API fdl_status fdl_ckpt_save_optim(const fdl_optim *o, const char *path);
 
 /* Where bytes go: write takes n bytes and returns FDL_OK, or fails with fdl_fail. */
 typedef struct fdl_writer {
@@ -75,12 +118,25 @@ typedef struct fdl_ckpt_load_opts {
     const fdl_rename
         *rename; /* FDL_RENAMES({"old.*", "new.*"}, ...), behind .prefix; hashes aren't compared */
     fdl_load_report *report; /* filled when the file could be read, also when the load then fails */
+    /* What of the training is taken as well; what the file hasn't: FDL_E_MISMATCH. It goes by this model's own names. */
+    fdl_optim *optim;
+    fdl_optims optims; /* in place of it, several, as they were saved */
+    fdl_amp_scaler *scaler;
+    fdl_plateau *plateau;
+    fdl_ema *ema;
+    bool rng; /* a CUDA device that the file or the machine hasn't is left out */
+    fdl_rng *host_rng;
+    fdl_progress *progress;
 } fdl_ckpt_load_opts;
 
 /* Copies values from the file into the module's parameters and buffers, which stay the same tensors, on their
  * devices and in their dtypes, frozen or not as they were. Nothing changes unless everything fits. Not there:
  * FDL_E_IO; damaged: FDL_E_FORMAT naming the entry; another fdl_graph_hash, other names or shapes than the
  * module's: FDL_E_MISMATCH; an .at that leads to no subgraph: FDL_E_ARG. torch.nn.Module.load_state_dict.
+ *
+ * .optim, .scaler, .plateau, .ema, .rng, .host_rng, .progress: with what was saved by the options of these names a training
+ * goes on as if it had never stopped, on the CPU and in deterministic mode bit for bit. All of it is checked before
+ * anything changes, as the model's values are.
  *
  * Which format a file has is seen by its content: safetensors, plain or in gzip, flodl's own or another program's;
  * the index of a sharded one, or the path under which it was saved; a zip file of torch.save, of which nothing is
@@ -91,6 +147,9 @@ typedef struct fdl_ckpt_load_opts {
  * of the same tensor; then, of what nobody has taken so, its flat name (fdl_parameters(m, .flat)) and
  * its name in an equal torch.nn.Sequential (.sequential). */
 FDL_API fdl_status fdl_ckpt_load_opt(fdl_module *m, const char *path, const fdl_ckpt_load_opts *opts);
+
+/* An optimizer alone, out of its own file or out of a model's that has one. Errors as fdl_optim_load_state_dict's. */
+FDL_API fdl_status fdl_ckpt_load_optim(fdl_optim *o, const char *path);
 
 /* Where bytes come from: read puts up to n bytes at buf and returns how many, 0 at the end, or -1 with fdl_fail. */
 typedef struct fdl_reader {
@@ -107,6 +166,8 @@ FDL_API fdl_status fdl_load_report_print(const fdl_load_report *report, FILE *fi
 FDL_END_DECLS
 
 #ifndef __cplusplus
+/* Several optimizers: `.optims = FDL_OPTIMS(opt_d, opt_g)`. */
+#define FDL_OPTIMS(...) ((fdl_optims){(fdl_optim *[]){__VA_ARGS__, FDL_END}})
 /* Lines that go with a checkpoint: `.meta = FDL_META({"epoch", "3"})`. */
 #define FDL_META(...) ((const fdl_meta[]){__VA_ARGS__, {NULL, NULL}})
 /* Rules, in order, each on what the one before made of a key: `.rename = FDL_RENAMES({"old.*", "new.*"},

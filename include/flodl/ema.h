@@ -27,6 +27,8 @@ FDL_API fdl_status fdl_ema_update(fdl_ema *e);
  * the second without the first: FDL_E_STATE. */
 FDL_API fdl_status fdl_ema_apply(fdl_ema *e);
 FDL_API fdl_status fdl_ema_restore(fdl_ema *e);
+/* Whether the shadow is in the model; false on NULL. */
+FDL_API bool fdl_ema_is_applied(const fdl_ema *e);
 /* The shadow of a parameter or buffer of the model, borrowed; NULL and FDL_E_ARG for another tensor. */
 FDL_API fdl_tensor *fdl_ema_shadow(const fdl_ema *e, fdl_tensor *x);
 /* Updates so far, 0-d float32 on the device, borrowed; NULL without an error where the weight is the same each time. */

@@ -113,6 +113,16 @@ FDL_API double fdl_plateau_lr(const fdl_plateau *p);
 FDL_API fdl_status fdl_plateau_reset(fdl_plateau *p);
 FDL_API void fdl_plateau_free(fdl_plateau *p);
 
+/* What a plateau has seen: what it has to know to go on where another one was. torch state_dict, without the options, which
+ * stay the program's. */
+typedef struct fdl_plateau_state {
+    double lr, best;      /* best: infinite before anything was seen */
+    int64_t bad, cooling; /* observations without improvement; that don't count yet */
+} fdl_plateau_state;
+FDL_API fdl_status fdl_plateau_save(const fdl_plateau *p, fdl_plateau_state *state);
+/* A rate that is negative or not finite, a best value that is NaN, a negative count: FDL_E_ARG, with nothing changed. */
+FDL_API fdl_status fdl_plateau_load(fdl_plateau *p, const fdl_plateau_state *state);
+
 FDL_END_DECLS
 
 #ifndef __cplusplus

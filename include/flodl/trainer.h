@@ -20,6 +20,7 @@
 #include "flodl/ema.h"
 #include "flodl/monitor.h"
 #include "flodl/sched.h"
+#include "flodl/worker.h"
 
 FDL_BEGIN_DECLS
 
@@ -128,6 +129,36 @@ FDL_API fdl_status fdl_trainer_mean_loss(fdl_trainer *tr, double *loss);
 /* Writes in words what a step runs and why. */
 FDL_API fdl_status fdl_trainer_plan(fdl_trainer *tr, FILE *file);
 
+/* ---- stopping and going on ----------------------------------------------------------------------------- */
+
+typedef struct fdl_trainer_save_opts {
+    int opts_;
+    const fdl_loader *loader;     /* whose place goes with it */
+    const fdl_progress *progress; /* ... or this, of which step, losses and loss_sum are the trainer's */
+    const fdl_plateau *plateau;
+    const fdl_rng *host_rng;
+    const fdl_meta *meta;
+    int keep_last;      /* as of fdl_ckpt_save */
+    fdl_worker *worker; /* writes in the background: fdl_ckpt_save_async */
+    bool skip_if_busy, *skipped;
+} fdl_trainer_save_opts;
+/* fdl_ckpt_save with all that a trainer needs to go on: model, optimizer, scaler, averages, generators, the number of steps, the
+ * sum of the losses that fdl_trainer_mean_loss hasn't given yet, what graphs carry. Between two groups of .accumulate batches only,
+ * otherwise FDL_E_STATE; after a loss that was not finite, where training has stopped: that error, and no file. Waits for the
+ * device. */
+FDL_API fdl_status fdl_trainer_save_opt(fdl_trainer *tr, const char *path, const fdl_trainer_save_opts *opts);
+
+typedef struct fdl_trainer_load_opts {
+    int opts_;
+    fdl_plateau *plateau;
+    fdl_rng *host_rng;
+    fdl_progress *progress; /* where to go on: fdl_data_epoch(loader, p.epoch, .skip = p.batch) */
+} fdl_trainer_load_opts;
+/* Goes on where a trainer that was made in the same way was when it was saved; a group that waited is forgotten. The same model,
+ * optimizers, data: the same numbers, on the CPU and in deterministic mode bit for bit. Nothing changes on failure; errors as
+ * fdl_ckpt_load's. */
+FDL_API fdl_status fdl_trainer_load_opt(fdl_trainer *tr, const char *path, const fdl_trainer_load_opts *opts);
+
 /* ---- one step, recorded when you say so --------------------------------------------------------------- */
 
 /* For loops of another shape than the trainer's: two optimizers by turns, several models.
@@ -202,6 +233,7 @@ typedef struct fdl_fit_report {
     double best;    /* the best value of what .best names, and its epoch; NaN and -1 before there is one */
     int64_t best_epoch;
     bool stopped_early; /* by .patience */
+    int64_t resumed;    /* steps that had been made when .resume was found; 0: from the beginning */
 } fdl_fit_report;
 
 typedef struct fdl_trainer_fit_opts {
@@ -218,6 +250,18 @@ typedef struct fdl_trainer_fit_opts {
     const char *checkpoint; /* the model's file after each epoch that is the best so far: fdl_ckpt_save */
     const char *checkpoint_last; /* ... and after every epoch */
     int64_t patience;            /* stop after so many epochs in a row that weren't better; default: never */
+    /* The file of the whole training, fdl_trainer_save's: written after each epoch, and taken up where it is there when fit
+     * begins. So a program that was killed, started again as it was, goes on, and ends as if it hadn't been. One that has
+     * ended does nothing more. */
+    const char *resume;
+    int64_t
+        resume_every; /* ... and every so many steps; default: after epochs only, and when a callback or the
+                             * monitor cancels */
+    bool
+        background; /* files are written by a thread of its own, while the next steps run; an error in that comes
+                             * with the next epoch's end */
+    fdl_plateau *plateau; /* sees what .best names after each epoch, and sets the rate; goes with .resume */
+    fdl_rng *host_rng;    /* one of yours that goes with .resume */
     fdl_fit_report *report;
 } fdl_trainer_fit_opts;
 /* The loop over epochs: batches of the loader in its epochs' orders from 0 on, a short last group flushed, validation,
@@ -236,6 +280,10 @@ FDL_END_DECLS
 #define fdl_trainer_new(model, opt, ...) fdl_trainer_new_(model, opt, __VA_ARGS__, .opts_ = 0)
 #define fdl_trainer_new_(model, opt, loss, ...) \
     fdl_trainer_new_opt(model, opt, loss, &(fdl_trainer_opts){__VA_ARGS__})
+#define fdl_trainer_save(tr, ...) fdl_trainer_save_(tr, __VA_ARGS__, .opts_ = 0)
+#define fdl_trainer_save_(tr, path, ...) fdl_trainer_save_opt(tr, path, &(fdl_trainer_save_opts){__VA_ARGS__})
+#define fdl_trainer_load(tr, ...) fdl_trainer_load_(tr, __VA_ARGS__, .opts_ = 0)
+#define fdl_trainer_load_(tr, path, ...) fdl_trainer_load_opt(tr, path, &(fdl_trainer_load_opts){__VA_ARGS__})
 #define fdl_train_capture(model, opt, loss, ...) fdl_train_capture_(model, opt, loss, __VA_ARGS__, .opts_ = 0)
 #define fdl_train_capture_(model, opt, loss, batch, ...) \
     fdl_train_capture_opt(model, opt, loss, batch, &(fdl_train_capture_opts){__VA_ARGS__})

@@ -108,6 +108,31 @@ fdl_status fdl_plateau_reset(fdl_plateau *p)
     return FDL_OK;
 }
 
+fdl_status fdl_plateau_save(const fdl_plateau *p, fdl_plateau_state *state)
+{
+    if (!p || !state)
+        return fdl_null_operand("fdl_plateau_save", p ? "state" : "p");
+    *state = (fdl_plateau_state){.lr = p->lr, .best = p->best, .bad = p->bad, .cooling = p->cooling};
+    return FDL_OK;
+}
+
+fdl_status fdl_plateau_load(fdl_plateau *p, const fdl_plateau_state *state)
+{
+    if (!p || !state)
+        return fdl_null_operand("fdl_plateau_load", p ? "state" : "p");
+    if (!isfinite(state->lr) || state->lr < 0 || isnan(state->best) || state->bad < 0 || state->cooling < 0)
+        return fdl_fail(
+            FDL_E_ARG,
+            "fdl_plateau_load: lr %g, best %g, bad %lld, cooling %lld; the rate must be 0 or more and "
+            "finite, the best value no NaN, the counts 0 or more",
+            state->lr, state->best, (long long)state->bad, (long long)state->cooling);
+    p->lr = state->lr;
+    p->best = state->best;
+    p->bad = state->bad;
+    p->cooling = state->cooling;
+    return FDL_OK;
+}
+
 void fdl_plateau_free(fdl_plateau *p)
 {
     free(p);

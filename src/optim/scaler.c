@@ -298,6 +298,18 @@ double fdl_amp_scaler_scale(fdl_amp_scaler *s)
     return s->o.disabled ? 1 : s->scale ? fdl_item(s->scale) : s->o.init_scale;
 }
 
+fdl_status fdl_amp_scaler_settings(const fdl_amp_scaler *s, fdl_amp_scaler_state *state)
+{
+    if (!s || !state)
+        return fdl_null_operand(__func__, s ? "state" : "s");
+    *state = (fdl_amp_scaler_state){.scale = s->o.init_scale,
+                                    .growth = s->o.growth,
+                                    .backoff = s->o.backoff,
+                                    .interval = s->o.interval,
+                                    .tracker = s->tracker};
+    return FDL_OK;
+}
+
 fdl_status fdl_amp_scaler_save(fdl_amp_scaler *s, fdl_amp_scaler_state *state)
 {
     if (!s || !state)

@@ -103,7 +103,8 @@ fdl_status ckpt_put_user_meta(json_t *to, const fdl_meta *meta)
     for (; meta && meta->key; meta++) {
         if (!meta->value)
             return fdl_fail(FDL_E_NULL, ".meta has no text for \"%.100s\"", meta->key);
-        if (strcmp(meta->key, "format") == 0 || strncmp(meta->key, "fdl.", 4) == 0)
+        if (strcmp(meta->key, "format") == 0 || strncmp(meta->key, "fdl.", 4) == 0 ||
+            ckpt_is_training(meta->key))
             return fdl_fail(FDL_E_ARG, ".meta has \"%.100s\", a key that the file itself uses", meta->key);
         FDL_TRY(ckpt_put_meta(to, meta->key, meta->value));
     }
@@ -112,7 +113,8 @@ fdl_status ckpt_put_user_meta(json_t *to, const fdl_meta *meta)
 
 fdl_status ckpt_content_new(ckpt_content *c, int n, fdl_dtype dtype)
 {
-    *c = (ckpt_content){.keys = fdl_scope_alloc(sizeof *c->keys * (size_t)(n + 1)),
+    *c = (ckpt_content){.room = n,
+                        .keys = fdl_scope_alloc(sizeof *c->keys * (size_t)(n + 1)),
                         .at = fdl_scope_alloc(sizeof *c->at * (size_t)(n + 1)),
                         .dtype = dtype,
                         .metadata = json_object()};
@@ -126,6 +128,29 @@ fdl_status ckpt_content_new(ckpt_content *c, int n, fdl_dtype dtype)
     FDL_TRY(ckpt_put_meta(c->metadata, "format", "pt"));
     FDL_TRY(ckpt_put_meta(c->metadata, "fdl.version", "3"));
     return ckpt_put_meta(c->metadata, "fdl.saved_at", now);
+}
+
+fdl_status ckpt_add(ckpt_content *c, const char *key, fdl_tensor *t)
+{
+    if (!key || !t)
+        return fdl_error_pending();
+    if (c->n == c->room) {
+        int room = 2 * c->room + 64;
+        const char **keys = fdl_scope_alloc(sizeof *keys * (size_t)room);
+        fdl_tensor **at = fdl_scope_alloc(sizeof *at * (size_t)room);
+        if (!keys || !at)
+            return fdl_error_pending();
+        for (int i = 0; i < c->n; i++) {
+            keys[i] = c->keys[i];
+            at[i] = c->at[i];
+        }
+        c->keys = keys;
+        c->at = at;
+        c->room = room;
+    }
+    c->keys[c->n] = key;
+    c->at[c->n++] = t;
+    return FDL_OK;
 }
 
 static fdl_status put_aliases(json_t *to, const ckpt_contents *c)
@@ -184,9 +209,7 @@ fdl_status ckpt_arrange(ckpt_content *c)
     int n = 0;
     for (int size = 8; size; size /= 2)
         for (int i = 0; i < c->n; i++) {
-            fdl_dtype dtype = fdl_dtype_of(c->at[i]);
-            bool converted = c->dtype != FDL_DTYPE_DEFAULT && fdl_dtype_is_floating(dtype);
-            if (fdl_dtype_size(converted ? c->dtype : dtype) != size)
+            if (fdl_dtype_size(ckpt_saved_dtype(c, i)) != size)
                 continue;
             keys[n] = c->keys[i];
             at[n++] = c->at[i];
@@ -219,11 +242,10 @@ fdl_status ckpt_check_save(const fdl_ckpt_save_opts *o, const char *path)
         return fdl_fail(FDL_E_ARG, ".shard_bytes is %lld, must be at least 0", (long long)o->shard_bytes);
     if (o->shard_bytes && packed)
         return fdl_fail(FDL_E_ARG, ".shard_bytes goes with a path without .gz");
-    return FDL_OK;
+    return ckpt_check_keep(path, o->keep_last);
 }
 
-/* model.config.json for model.fdl.gz; owned. */
-static char *config_path(const char *path)
+char *ckpt_config_path(const char *path)
 {
     size_t n = strlen(path) - (ends_in(path, ".gz") ? 3 : 0);
     const char *slash = strrchr(path, '/');
@@ -269,7 +291,7 @@ static fdl_status write_at(const char *path, ckpt_content *c, const fdl_ckpt_sav
 /* The text for the file beside, written but not yet in its place; NULL: the error is set. */
 static fdl_file *write_config(const char *path, const char *config)
 {
-    char *beside = config_path(path);
+    char *beside = ckpt_config_path(path);
     fdl_file *file = beside ? fdl_file_create(beside) : NULL;
     free(beside);
     if (file && fdl_file_write(file, config, strlen(config)) != FDL_OK) {
@@ -285,16 +307,17 @@ fdl_status ckpt_write(ckpt_content *c, const char *path, const fdl_writer *to, c
     FDL_TRY(ckpt_arrange(c));
     if (!path)
         return ckpt_write_safetensors(NULL, to, c, o->level);
-    if (!config)
-        return write_at(path, c, o);
-    fdl_file *beside = write_config(path, config);
-    if (!beside)
+    fdl_file *beside = config ? write_config(path, config) : NULL;
+    if (config && !beside)
         return fdl_error_pending();
     fdl_status status = write_at(path, c, o);
-    if (status == FDL_OK)
-        return fdl_file_commit(beside);
-    fdl_file_discard(beside);
-    return status;
+    if (status != FDL_OK) {
+        fdl_file_discard(beside);
+        return status;
+    }
+    if (beside)
+        FDL_TRY(fdl_file_commit(beside));
+    return o->keep_last ? ckpt_keep_last(path, o->keep_last) : FDL_OK;
 }
 
 /* ---- saving a module ------------------------------------------------------------------------------- */
@@ -337,7 +360,11 @@ static fdl_status save(fdl_module *m, const char *path, const fdl_writer *to, co
     FDL_NO_GRAD;
     ckpt_content c;
     FDL_TRY(ckpt_check_save(o, path));
+    if (o->skip_if_busy || o->skipped)
+        return fdl_fail(FDL_E_ARG, ".skip_if_busy and .skipped are fdl_ckpt_save_async's");
     fdl_status status = ckpt_content_of(&c, m, o->dtype, o->meta);
+    if (status == FDL_OK)
+        status = ckpt_put_training(&c, m, o);
     if (status == FDL_OK)
         status = ckpt_write(&c, path, to, o, fdl_module_is_graph(m) ? fdl_graph_source_config(m) : NULL);
     json_decref(c.metadata);
@@ -351,6 +378,25 @@ fdl_status fdl_ckpt_save_opt(fdl_module *m, const char *path, const fdl_ckpt_sav
     fdl_status status = save(m, path, NULL, opts ? opts : &(fdl_ckpt_save_opts){0});
     if (status != FDL_OK)
         fdl_error_prefix("fdl_ckpt_save: ");
+    return status;
+}
+
+fdl_status fdl_ckpt_save_optim(const fdl_optim *o, const char *path)
+{
+    if (!o || !path)
+        return fdl_null_operand(__func__, o ? "path" : "o");
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    ckpt_content c;
+    const fdl_ckpt_save_opts opts = {.optim = (fdl_optim *)(uintptr_t)o}; /* it stays as it is */
+    fdl_status status = ckpt_content_new(&c, 0, FDL_DTYPE_DEFAULT);
+    if (status == FDL_OK)
+        status = ckpt_put_training(&c, NULL, &opts);
+    if (status == FDL_OK)
+        status = ckpt_write(&c, path, NULL, &opts, NULL);
+    json_decref(c.metadata);
+    if (status != FDL_OK)
+        fdl_error_prefix("fdl_ckpt_save_optim: ");
     return status;
 }
 

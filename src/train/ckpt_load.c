@@ -167,10 +167,16 @@ static fdl_status run(load *l, fdl_module *m)
     FDL_TRY(ckpt_match(&l->c, &l->view, false));
     FDL_TRY(note_all(l));
     fdl_status status = check(l, m);
-    if (status == FDL_OK)
-        return ckpt_copy(&l->c, &l->view);
+    ckpt_change *training = status == FDL_OK ? ckpt_change_new(&l->file, m, l->o) : NULL;
+    if (training) {
+        status = ckpt_copy(&l->c, &l->view);
+        if (status == FDL_OK)
+            status = ckpt_change_apply(training);
+        ckpt_change_free(training);
+        return status;
+    }
     fdl_error_prefix("'%s': ", l->file.path);
-    return status;
+    return fdl_error_pending();
 }
 
 /* ---- the report ------------------------------------------------------------------------------------ */
@@ -230,6 +236,29 @@ fdl_status fdl_ckpt_load_opt(fdl_module *m, const char *path, const fdl_ckpt_loa
     fdl_status status = load_open(&l, m, source_open(&l.file, path));
     if (status != FDL_OK)
         fdl_error_prefix("fdl_ckpt_load: ");
+    return status;
+}
+
+fdl_status fdl_ckpt_load_optim(fdl_optim *o, const char *path)
+{
+    if (!o || !path)
+        return fdl_null_operand(__func__, o ? "path" : "o");
+    FDL_SCOPE;
+    source file;
+    fdl_status status = source_open(&file, path);
+    if (status == FDL_OK) {
+        ckpt_change *c = ckpt_change_new(&file, NULL, &(fdl_ckpt_load_opts){.optim = o});
+        if (c)
+            status = ckpt_change_apply(c);
+        else {
+            fdl_error_prefix("'%s': ", path);
+            status = fdl_error_pending();
+        }
+        ckpt_change_free(c);
+        source_close(&file);
+    }
+    if (status != FDL_OK)
+        fdl_error_prefix("fdl_ckpt_load_optim: ");
     return status;
 }
 

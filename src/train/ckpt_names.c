@@ -125,11 +125,7 @@ static fdl_status apply(const fdl_rename *rules, const char *name, target *t)
 /* Training state stands in files of version 3 under names that no state_dict has. */
 static bool is_training_state(const source *file, const char *name)
 {
-    static const char *const first[] = {"optim/", "ema/", "scaler/", "sched/", "rng/", "train/"};
-    for (size_t i = 0; file->version == 3 && i < sizeof first / sizeof first[0]; i++)
-        if (strncmp(name, first[i], strlen(first[i])) == 0)
-            return true;
-    return false;
+    return file->version == 3 && ckpt_is_training(name);
 }
 
 static const char *behind(const char *name, const char *prefix)

@@ -5,6 +5,7 @@
 #include "flodl/ckpt_file.h"
 #include "flodl/file.h"
 #include "flodl/graph.h"
+#include "flodl/optim_state.h"
 #include "flodl/tree.h"
 #include "source.h"
 
@@ -44,9 +45,9 @@ fdl_status ckpt_legacy_names(ckpt_contents *c, fdl_module *m);
 
 /* ---- writing ---------------------------------------------------------------------------------------- */
 
-/* What goes into a file. */
+/* What goes into a file. A key with a '/' is training state, which is saved in its own dtype. */
 typedef struct ckpt_content {
-    int n;
+    int n, room;
     const char **keys;
     fdl_tensor **at;  /* on any device */
     fdl_dtype dtype;  /* floating ones are saved in it; FDL_DTYPE_DEFAULT: in their own */
@@ -58,6 +59,8 @@ typedef struct ckpt_content {
 fdl_status ckpt_content_new(ckpt_content *c, int n, fdl_dtype dtype);
 /* What fdl_ckpt_save saves of m; the same as to the metadata. */
 fdl_status ckpt_content_of(ckpt_content *c, fdl_module *m, fdl_dtype dtype, const fdl_meta *meta);
+/* One more tensor; key and tensor live as long as the content. */
+fdl_status ckpt_add(ckpt_content *c, const char *key, fdl_tensor *t);
 fdl_status ckpt_put_meta(json_t *to, const char *key, const char *value);
 /* Adds the user's lines. */
 fdl_status ckpt_put_user_meta(json_t *to, const fdl_meta *meta);
@@ -70,7 +73,8 @@ fdl_status ckpt_check_save(const fdl_ckpt_save_opts *o, const char *path);
 fdl_status ckpt_write(ckpt_content *c, const char *path, const fdl_writer *to, const fdl_ckpt_save_opts *o,
                       const char *config);
 
-/* Bytes of a tensor as it will be saved (ckpt_write.c). */
+/* Dtype and bytes of a tensor as it will be saved (ckpt_write.c). */
+fdl_dtype ckpt_saved_dtype(const ckpt_content *c, int i);
 int64_t ckpt_saved_bytes(const ckpt_content *c, int i);
 /* Writes a safetensors file to a file or, where that is NULL, to a writer; level 0: not compressed. */
 fdl_status ckpt_write_safetensors(fdl_file *file, const fdl_writer *to, const ckpt_content *c, int level);
@@ -78,6 +82,27 @@ fdl_status ckpt_write_safetensors(fdl_file *file, const fdl_writer *to, const ck
 fdl_status ckpt_write_shards(const char *path, const ckpt_content *c, int64_t shard_bytes);
 /* Removes what an earlier ckpt_write_shards under that path left, now that one file is there. */
 void ckpt_forget_shards(const char *path);
+
+/* The file beside: model.config.json for model.fdl.gz; owned. */
+char *ckpt_config_path(const char *path);
+/* Removes older files of the same pattern (ckpt_keep.c). */
+fdl_status ckpt_check_keep(const char *path, int keep);
+fdl_status ckpt_keep_last(const char *path, int keep);
+
+/* ---- the training that goes with a model (ckpt_training.c) ------------------------------------------- */
+
+/* Whether a key, of a tensor or of metadata, is one of training state. */
+bool ckpt_is_training(const char *key);
+/* Adds what the options name. */
+fdl_status ckpt_put_training(ckpt_content *c, fdl_module *m, const fdl_ckpt_save_opts *o);
+
+typedef struct ckpt_change ckpt_change;
+/* Reads and checks what the options name, and changes nothing. Owned; NULL: the error is set. What it holds is in part the
+ * current scope's. m may be NULL where o has no ema. */
+ckpt_change *ckpt_change_new(const source *file, fdl_module *m, const fdl_ckpt_load_opts *o);
+/* Makes the change; the free follows all the same. */
+fdl_status ckpt_change_apply(ckpt_change *c);
+void ckpt_change_free(ckpt_change *c);
 
 /* ---- a file's entries under the names that a module is asked for (ckpt_names.c) --------------------- */
 

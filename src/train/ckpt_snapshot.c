@@ -2,15 +2,27 @@
 #include "flodl/snapshot.h"
 
 #include "ckpt_private.h"
+#include "flodl/cuda.h"
+#include "flodl/inplace.h"
 #include "flodl/observe.h"
+#include "flodl/stream.h"
 
 #include <inttypes.h>
 #include <math.h>
 
 static const char metric_key[] = "fdl.metric.";
 
+/* Copies of one device's tensors that are on their way; owned. */
+typedef struct transfer {
+    fdl_device device;
+    fdl_stream *side;
+    fdl_event *arrived;
+    struct transfer *next;
+} transfer;
+
 struct fdl_snapshot {
     int n;
+    transfer *transfers;
     char **names;
     fdl_tensor **at; /* kept */
     json_t *metadata;
@@ -33,10 +45,26 @@ static fdl_status no_memory(int n)
     return fdl_fail(FDL_E_OOM, "no memory for a snapshot of %d tensors", n);
 }
 
+/* The values are there. */
+static fdl_status arrive(const fdl_snapshot *s)
+{
+    for (const transfer *t = s->transfers; t; t = t->next)
+        FDL_TRY(fdl_cuda_event_synchronize(t->arrived));
+    return FDL_OK;
+}
+
 void fdl_snapshot_free(fdl_snapshot *s)
 {
     if (!s)
         return;
+    if (s->transfers && arrive(s) != FDL_OK) /* nothing more to be lost */
+        fdl_clear_error();
+    for (transfer *t = s->transfers, *next; t; t = next) {
+        next = t->next;
+        fdl_cuda_event_free(t->arrived);
+        fdl_cuda_stream_free(t->side);
+        free(t);
+    }
     for (int i = 0; i < s->n; i++) {
         free(s->names[i]);
         fdl_free(s->at[i]);
@@ -52,6 +80,68 @@ void fdl_snapshot_free(fdl_snapshot *s)
 
 /* ---- taking ----------------------------------------------------------------------------------------- */
 
+/* The transfer from that device, begun with its first tensor: what its current stream has to do comes first. */
+static transfer *transfer_from(fdl_snapshot *s, fdl_device device)
+{
+    for (transfer *t = s->transfers; t; t = t->next)
+        if (fdl_device_eq(t->device, device))
+            return t;
+    transfer *t = calloc(1, sizeof *t);
+    if (!t)
+        return fdl_fail_null(FDL_E_OOM, "no memory for a snapshot");
+    t->device = device;
+    fdl_stream *now = fdl_cuda_stream_current(device);
+    fdl_status status = now ? FDL_OK : fdl_error_pending();
+    for (int tries = 0; status == FDL_OK && (!t->side || fdl_cuda_stream_eq(t->side, now)); tries++) {
+        fdl_cuda_stream_free(t->side);
+        t->side = tries < 64 ? fdl_cuda_stream_new(device) : NULL;
+        status = t->side ? FDL_OK : fdl_fail(FDL_E_STATE, "no free stream");
+    }
+    t->arrived = status == FDL_OK ? fdl_cuda_event_new() : NULL;
+    if (t->arrived)
+        status = fdl_cuda_stream_wait_stream(t->side, now);
+    fdl_cuda_stream_free(now);
+    if (status == FDL_OK && t->arrived) {
+        t->next = s->transfers;
+        s->transfers = t;
+        return t;
+    }
+    fdl_cuda_event_free(t->arrived);
+    fdl_cuda_stream_free(t->side);
+    free(t);
+    return NULL;
+}
+
+/* All copies are issued: what comes after them on the devices' current streams runs after them. */
+static fdl_status end_transfers(fdl_snapshot *s)
+{
+    for (transfer *t = s->transfers; t; t = t->next) {
+        FDL_TRY(fdl_cuda_event_record_on(t->arrived, t->side));
+        fdl_stream *now = fdl_cuda_stream_current(t->device);
+        fdl_status status = now ? fdl_cuda_stream_wait_event(now, t->arrived) : fdl_error_pending();
+        fdl_cuda_stream_free(now);
+        FDL_TRY(status);
+    }
+    return FDL_OK;
+}
+
+/* A copy in the CPU's memory, or the memory to which it is on its way (scope). */
+static fdl_tensor *copy_of(fdl_snapshot *s, fdl_tensor *x)
+{
+    fdl_device device = fdl_device_of(x);
+    if (device.type == FDL_DEVICE_TYPE_CPU)
+        return fdl_clone(fdl_detach(x));
+    if (device.type != FDL_DEVICE_TYPE_CUDA)
+        return fdl_cpu(fdl_detach(x));
+    transfer *t = transfer_from(s, device);
+    if (!t)
+        return NULL;
+    FDL_STREAM(t->side);
+    fdl_tensor *here =
+        fdl_empty(fdl_shape_of(x), .dtype = fdl_dtype_of(x), .device = FDL_CPU, .pin_memory = true);
+    return fdl_copy_(here, fdl_detach(x), .non_blocking = true) == FDL_OK ? here : NULL;
+}
+
 static fdl_status take_tensors(fdl_snapshot *s, const ckpt_content *c)
 {
     s->names = calloc((size_t)c->n + 1, sizeof *s->names);
@@ -61,9 +151,7 @@ static fdl_status take_tensors(fdl_snapshot *s, const ckpt_content *c)
     for (int i = 0; i < c->n; i++) {
         FDL_SCOPE;
         char *name = copied(c->keys[i]);
-        fdl_tensor *here =
-            fdl_device_of(c->at[i]).type == FDL_DEVICE_TYPE_CPU ? fdl_clone(c->at[i]) : fdl_cpu(c->at[i]);
-        fdl_tensor *kept = name ? fdl_keep(fdl_detach(here)) : NULL;
+        fdl_tensor *kept = name ? fdl_keep(copy_of(s, c->at[i])) : NULL;
         if (!kept) {
             free(name);
             return name ? fdl_error_pending() : no_memory(c->n);
@@ -71,7 +159,7 @@ static fdl_status take_tensors(fdl_snapshot *s, const ckpt_content *c)
         s->names[s->n] = name;
         s->at[s->n++] = kept;
     }
-    return FDL_OK;
+    return end_transfers(s);
 }
 
 static fdl_status put_number(json_t *to, const char *before, const char *name, const char *text)
@@ -110,19 +198,25 @@ static fdl_status take_metrics(fdl_snapshot *s, fdl_module *m)
     return put_number(s->metadata, "fdl.", "epoch", text);
 }
 
-static fdl_status take(fdl_snapshot *s, fdl_module *m, const fdl_meta *meta)
+static fdl_status take(fdl_snapshot *s, fdl_module *m, const fdl_ckpt_save_opts *o)
 {
     FDL_SCOPE;
     FDL_NO_GRAD;
     ckpt_content c;
-    fdl_status status = ckpt_content_of(&c, m, FDL_DTYPE_DEFAULT, meta);
+    if (o->dtype || o->level || o->shard_bytes || o->keep_last)
+        return fdl_fail(FDL_E_ARG, ".dtype, .level, .shard_bytes and .keep_last are fdl_snapshot_save's");
+    if (o->skip_if_busy || o->skipped)
+        return fdl_fail(FDL_E_ARG, ".skip_if_busy and .skipped are fdl_ckpt_save_async's");
+    fdl_status status = ckpt_content_of(&c, m, FDL_DTYPE_DEFAULT, o->meta);
     s->metadata = c.metadata;
+    if (status == FDL_OK)
+        status = ckpt_put_training(&c, m, o);
     if (status == FDL_OK)
         status = take_tensors(s, &c);
     return status == FDL_OK && fdl_module_is_graph(m) ? take_metrics(s, m) : status;
 }
 
-fdl_snapshot *fdl_ckpt_snapshot_opt(fdl_module *m, const fdl_ckpt_snapshot_opts *opts)
+fdl_snapshot *fdl_ckpt_snapshot_opt(fdl_module *m, const fdl_ckpt_save_opts *opts)
 {
     if (!m) {
         fdl_null_operand("fdl_ckpt_snapshot", "m");
@@ -131,7 +225,7 @@ fdl_snapshot *fdl_ckpt_snapshot_opt(fdl_module *m, const fdl_ckpt_snapshot_opts 
     fdl_snapshot *s = calloc(1, sizeof *s);
     if (!s)
         return fdl_fail_null(FDL_E_OOM, "fdl_ckpt_snapshot: no memory for a snapshot");
-    if (take(s, m, opts ? opts->meta : NULL) == FDL_OK)
+    if (take(s, m, opts ? opts : &(fdl_ckpt_save_opts){0}) == FDL_OK)
         return s;
     fdl_error_prefix("fdl_ckpt_snapshot: ");
     fdl_snapshot_free(s);
@@ -165,7 +259,7 @@ const char *fdl_snapshot_name(const fdl_snapshot *s, int i)
 
 fdl_tensor *fdl_snapshot_tensor(const fdl_snapshot *s, int i)
 {
-    return has(__func__, s, i) ? s->at[i] : NULL;
+    return has(__func__, s, i) && arrive(s) == FDL_OK ? s->at[i] : NULL;
 }
 
 int64_t fdl_snapshot_epoch(const fdl_snapshot *s)
@@ -209,6 +303,10 @@ static fdl_status save(const fdl_snapshot *s, const char *path, const fdl_ckpt_s
     FDL_SCOPE;
     FDL_NO_GRAD;
     FDL_TRY(ckpt_check_save(o, path));
+    if (o->optim || o->optims.at || o->scaler || o->plateau || o->ema || o->rng || o->host_rng ||
+        o->progress || o->skip_if_busy || o->skipped)
+        return fdl_fail(FDL_E_ARG, "what of the training goes with the model is fdl_ckpt_snapshot's to copy");
+    FDL_TRY(arrive(s));
     ckpt_content c = {.n = s->n,
                       .keys = fdl_scope_alloc(sizeof *c.keys * (size_t)(s->n + 1)),
                       .at = fdl_scope_alloc(sizeof *c.at * (size_t)(s->n + 1)),

@@ -49,15 +49,17 @@ static fdl_status put(sink *s, const void *bytes, size_t n)
     return !n ? FDL_OK : s->packs ? pack(s, bytes, n, Z_NO_FLUSH) : put_plain(s, bytes, n);
 }
 
-static fdl_dtype saved_dtype(const ckpt_content *c, int i)
+fdl_dtype ckpt_saved_dtype(const ckpt_content *c, int i)
 {
     fdl_dtype own = fdl_dtype_of(c->at[i]);
-    return c->dtype != FDL_DTYPE_DEFAULT && fdl_dtype_is_floating(own) ? c->dtype : own;
+    bool converted =
+        c->dtype != FDL_DTYPE_DEFAULT && fdl_dtype_is_floating(own) && !ckpt_is_training(c->keys[i]);
+    return converted ? c->dtype : own;
 }
 
 int64_t ckpt_saved_bytes(const ckpt_content *c, int i)
 {
-    return fdl_numel(c->at[i]) * fdl_dtype_size(saved_dtype(c, i));
+    return fdl_numel(c->at[i]) * fdl_dtype_size(ckpt_saved_dtype(c, i));
 }
 
 static json_t *shape_of(fdl_tensor *t)
@@ -80,7 +82,7 @@ static char *header_of(const ckpt_content *c, size_t *size)
     for (int i = 0; i < c->n; i++) {
         int64_t end = at + ckpt_saved_bytes(c, i);
         json_t *entry =
-            json_pack("{s:s, s:o, s:[I, I]}", "dtype", safetensors_dtype(saved_dtype(c, i)), "shape",
+            json_pack("{s:s, s:o, s:[I, I]}", "dtype", safetensors_dtype(ckpt_saved_dtype(c, i)), "shape",
                       shape_of(c->at[i]), "data_offsets", (json_int_t)at, (json_int_t)end);
         if (json_object_set_new(header, c->keys[i], entry) != 0)
             goto done;
@@ -102,7 +104,7 @@ done:
 static fdl_status put_tensor(sink *s, const ckpt_content *c, int i)
 {
     FDL_SCOPE;
-    fdl_tensor *plain = fdl_contiguous(fdl_cpu(fdl_to_dtype(c->at[i], saved_dtype(c, i))));
+    fdl_tensor *plain = fdl_contiguous(fdl_cpu(fdl_to_dtype(c->at[i], ckpt_saved_dtype(c, i))));
     int64_t n = fdl_nbytes(plain);
     if (n <= 0)
         return n == 0 ? FDL_OK : fdl_error_pending();

@@ -197,6 +197,13 @@ fdl_status fdl_ema_restore(fdl_ema *e)
     return FDL_OK;
 }
 
+bool fdl_ema_is_applied(const fdl_ema *e)
+{
+    if (!e)
+        fdl_null_operand(__func__, "e");
+    return e && e->applied;
+}
+
 fdl_tensor *fdl_ema_shadow(const fdl_ema *e, fdl_tensor *x)
 {
     if (!e || !x) {

@@ -4,10 +4,12 @@
 #include "flodl/graph.h"
 #include "flodl/inplace.h"
 #include "flodl/observe.h"
+#include "flodl/random.h"
 #include "flodl/shape.h"
 #include "trainer.h"
 
 #include <math.h>
+#include <unistd.h>
 
 enum { MAX_METRICS = 32 };
 static const double live_every =
@@ -18,13 +20,15 @@ static const double live_every =
 typedef struct loaded {
     fdl_loader *loader;
     fdl_iter *it;
+    int64_t skip; /* batches of the epoch that begins next */
 } loaded;
 
 static fdl_status loader_begin(void *self, int64_t epoch)
 {
     loaded *l = self;
     fdl_data_epoch_end(l->it);
-    l->it = fdl_data_epoch(l->loader, epoch);
+    l->it = fdl_data_epoch(l->loader, epoch, .skip = l->skip);
+    l->skip = 0;
     return l->it ? FDL_OK : fdl_error_pending();
 }
 
@@ -48,7 +52,7 @@ static fdl_source source_of(loaded *l)
 
 typedef struct fit_run {
     fdl_trainer *tr;
-    fdl_loader *loader;     /* where the data comes from, if it is one */
+    loaded *loader;         /* where the data comes from, if it is one */
     fdl_trainer_fit_opts o; /* resolved: epochs, best */
     fdl_source data, validate;
     bool validates;
@@ -57,6 +61,9 @@ typedef struct fit_run {
     int n_metrics;
     int64_t samples;
     double seconds;
+    int64_t first, skip; /* where to go on: the epoch, and how many of its batches are done */
+    int64_t saved;       /* steps when .resume was written last */
+    fdl_worker *worker;  /* .background; or NULL */
     fdl_fit_report report;
 } fit_run;
 
@@ -73,25 +80,118 @@ static fdl_status live_line(fit_run *r, int64_t batch)
                                 .metrics = FDL_METRICS({"loss", loss}));
 }
 
+/* ---- stopping and going on ------------------------------------------------------------------------------ */
+
+/* Writes .resume: the place is behind `batch` batches of the epoch. */
+static fdl_status save_all(fit_run *r, int64_t epoch, int64_t batch, bool skip_if_busy)
+{
+    const fdl_progress p = {.epoch = epoch,
+                            .batch = batch,
+                            .samples = batch ? r->samples : 0,
+                            .loss = r->report.loss,
+                            .best = r->report.best,
+                            .best_epoch = r->report.best_epoch};
+    bool skipped = false;
+    FDL_TRY(fdl_trainer_save(r->tr, r->o.resume, .progress = &p, .plateau = r->o.plateau,
+                             .host_rng = r->o.host_rng, .worker = r->worker,
+                             .skip_if_busy = r->worker && skip_if_busy,
+                             .skipped = r->worker ? &skipped : NULL));
+    if (!skipped)
+        r->saved = r->tr->steps;
+    return FDL_OK;
+}
+
+/* After each batch: every .resume_every steps, and when somebody cancels. */
+static fdl_status save_between(fit_run *r, int64_t epoch, int64_t batch, fdl_status status)
+{
+    bool cancelled = status == FDL_E_CANCELLED;
+    if (!r->o.resume || r->tr->in_group || r->saved == r->tr->steps || (status != FDL_OK && !cancelled))
+        return status;
+    if (!cancelled)
+        return r->o.resume_every && r->tr->steps % r->o.resume_every == 0 ? save_all(r, epoch, batch, true)
+                                                                          : FDL_OK;
+    char message[1024];
+    snprintf(message, sizeof message, "%s", fdl_last_error()->message); /* which saving must not hide */
+    fdl_clear_error();
+    FDL_TRY(save_all(r, epoch, batch, false));
+    return fdl_fail(status, "%s", message);
+}
+
+/* Takes .resume up where it is there. */
+static fdl_status go_on(fit_run *r)
+{
+    if (!r->o.resume || access(r->o.resume, F_OK) != 0)
+        return FDL_OK;
+    fdl_progress p;
+    FDL_TRY(fdl_trainer_load(r->tr, r->o.resume, .progress = &p, .plateau = r->o.plateau,
+                             .host_rng = r->o.host_rng));
+    r->first = p.epoch;
+    r->skip = p.batch;
+    r->samples = p.samples;
+    r->saved = r->tr->steps;
+    r->report.epochs = p.epoch;
+    r->report.loss = p.loss;
+    r->report.best = p.best;
+    r->report.best_epoch = p.best_epoch;
+    r->report.resumed = p.step;
+    return FDL_OK;
+}
+
+/* Begins the epoch behind the batches that are done. What this draws was drawn before the training was saved. */
+static fdl_status begin_within(fit_run *r, int64_t epoch)
+{
+    FDL_SCOPE;
+    fdl_device device = r->tr->probe ? fdl_device_of(r->tr->probe) : FDL_CPU;
+    bool other = device.type != FDL_DEVICE_TYPE_CPU;
+    fdl_tensor *cpu = fdl_rng_state(FDL_CPU), *gpu = other ? fdl_rng_state(device) : NULL;
+    if (!cpu || (other && !gpu))
+        return fdl_error_pending();
+    if (r->loader)
+        r->loader->skip = r->skip;
+    FDL_TRY(r->data.begin(r->data.self, epoch));
+    for (int64_t i = 0; !r->loader && i < r->skip; i++) {
+        FDL_SCOPE;
+        fdl_list list = {0, NULL};
+        FDL_TRY(r->data.next(r->data.self, &list));
+        if (!list.n)
+            return fdl_fail(FDL_E_MISMATCH,
+                            "fdl_trainer_fit: '%s' is %lld batches into an epoch that has only %lld",
+                            r->o.resume, (long long)r->skip, (long long)i);
+    }
+    FDL_TRY(fdl_set_rng_state(FDL_CPU, cpu));
+    return gpu ? fdl_set_rng_state(device, gpu) : FDL_OK;
+}
+
+/* ---- an epoch's batches --------------------------------------------------------------------------------- */
+
 static fdl_status train_epoch(fit_run *r, int64_t epoch)
 {
     double start = fdl_now(), shown = start;
-    r->samples = 0;
-    FDL_TRY(r->data.begin(r->data.self, epoch));
-    for (int64_t batch = 1;; batch++) {
+    int64_t done = r->skip;
+    if (done) {
+        FDL_TRY(begin_within(r, epoch));
+    } else {
+        r->samples = 0;
+        FDL_TRY(r->data.begin(r->data.self, epoch));
+    }
+    r->skip = 0;
+    for (int64_t batch = done + 1;; batch++) {
         FDL_SCOPE;
         fdl_list list = {0, NULL};
         FDL_TRY(r->data.next(r->data.self, &list));
         if (!list.n)
             break;
-        FDL_TRY(fdl_trainer_step(r->tr, list));
-        if (batch == 1 && r->loader)
-            FDL_TRY(fdl_data_note_peak(r->loader));
-        r->samples += rows_of(list);
-        if (r->tr->o.monitor && fdl_now() - shown >= live_every) {
-            FDL_TRY(live_line(r, batch));
+        int64_t rows = rows_of(list);
+        fdl_status status = fdl_trainer_step(r->tr, list);
+        if (status == FDL_OK || status == FDL_E_CANCELLED) /* cancelled by .on_step, after the step */
+            r->samples += rows;
+        if (status == FDL_OK && batch == done + 1 && r->loader)
+            status = fdl_data_note_peak(r->loader->loader);
+        if (status == FDL_OK && r->tr->o.monitor && fdl_now() - shown >= live_every) {
+            status = live_line(r, batch);
             shown = fdl_now();
         }
+        FDL_TRY(save_between(r, epoch, batch, status));
     }
     FDL_TRY(fdl_trainer_flush(r->tr));
     FDL_TRY(fdl_trainer_mean_loss(r->tr, &r->report.loss)); /* waits for the epoch's end */
@@ -168,19 +268,45 @@ static void add_metric(fit_run *r, const char *name, double value)
     r->metrics[r->n_metrics++] = (fdl_metric){name, value};
 }
 
+/* What .best names, of this epoch; NaN when it isn't there. */
+static double measured(const fit_run *r)
+{
+    for (int i = 0; i < r->n_metrics; i++)
+        if (strcmp(r->metrics[i].name, r->o.best) == 0)
+            return r->metrics[i].value;
+    return (double)NAN;
+}
+
 /* Whether this epoch is the best so far. */
 static bool is_best(fit_run *r, int64_t epoch)
 {
-    double value = (double)NAN;
-    for (int i = 0; i < r->n_metrics; i++)
-        if (strcmp(r->metrics[i].name, r->o.best) == 0)
-            value = r->metrics[i].value;
-    double best = r->report.best;
+    double value = measured(r), best = r->report.best;
     if (isnan(value) || (!isnan(best) && !(r->o.best_is_highest ? value > best : value < best)))
         return false;
     r->report.best = value;
     r->report.best_epoch = epoch;
     return true;
+}
+
+static fdl_status save_model(fit_run *r, const char *path)
+{
+    return r->worker ? fdl_ckpt_save_async(r->worker, r->tr->model, path) : fdl_ckpt_save(r->tr->model, path);
+}
+
+static fdl_status call_on_epoch(fit_run *r, int64_t epoch, bool best)
+{
+    fdl_trainer *tr = r->tr;
+    if (!tr->o.on_epoch)
+        return FDL_OK;
+    fdl_epoch_record record = {.epoch = epoch,
+                               .step = tr->steps,
+                               .samples = r->samples,
+                               .seconds = r->seconds,
+                               .loss = r->report.loss,
+                               .metrics = r->metrics,
+                               .n_metrics = r->n_metrics,
+                               .best = best};
+    return tr->o.on_epoch(&record, tr->o.ctx);
 }
 
 static fdl_status finish_epoch(fit_run *r, int64_t epoch)
@@ -198,23 +324,23 @@ static fdl_status finish_epoch(fit_run *r, int64_t epoch)
     add_metric(r, "lr", fdl_optim_lr(tr->opt));
     r->report.epochs = epoch + 1;
     bool best = is_best(r, epoch);
+    if (r->worker)
+        FDL_TRY(fdl_worker_wait(r->worker)); /* what went wrong since the last epoch */
     if (best && r->o.checkpoint)
-        FDL_TRY(fdl_ckpt_save(tr->model, r->o.checkpoint));
+        FDL_TRY(save_model(r, r->o.checkpoint));
     if (r->o.checkpoint_last)
-        FDL_TRY(fdl_ckpt_save(tr->model, r->o.checkpoint_last));
+        FDL_TRY(save_model(r, r->o.checkpoint_last));
     if (fdl_module_is_graph(tr->model)) /* what callbacks have collected */
         FDL_TRY(fdl_graph_flush(tr->model));
-    if (tr->o.on_epoch) {
-        fdl_epoch_record record = {.epoch = epoch,
-                                   .step = tr->steps,
-                                   .samples = r->samples,
-                                   .seconds = r->seconds,
-                                   .loss = r->report.loss,
-                                   .metrics = r->metrics,
-                                   .n_metrics = r->n_metrics,
-                                   .best = best};
-        FDL_TRY(tr->o.on_epoch(&record, tr->o.ctx));
-    }
+    if (r->o.plateau)
+        FDL_TRY(fdl_optim_set_lr(tr->opt, fdl_plateau_observe(r->o.plateau, measured(r))));
+    fdl_status status = call_on_epoch(r, epoch, best);
+    r->saved = -1; /* this place isn't written yet */
+    if (status == FDL_OK && r->o.resume)
+        status = save_all(r, epoch + 1, 0, false);
+    else
+        status = save_between(r, epoch + 1, 0, status);
+    FDL_TRY(status);
     if (!tr->o.monitor)
         return FDL_OK;
     r->metrics[r->n_metrics] = (fdl_metric)FDL_METRIC_END;
@@ -225,16 +351,16 @@ static fdl_status finish_epoch(fit_run *r, int64_t epoch)
 
 static fdl_status run(fit_run *r)
 {
-    for (int64_t epoch = 0; epoch < r->o.epochs; epoch++) {
+    for (int64_t epoch = r->first; epoch < r->o.epochs; epoch++) {
+        int64_t worse = epoch - 1 - r->report.best_epoch; /* best_epoch is -1 while there is none */
+        if (r->o.patience && worse >= r->o.patience && !r->skip) {
+            r->report.stopped_early = true;
+            return FDL_OK;
+        }
         if (r->tr->o.monitor)
             FDL_TRY(fdl_monitor_begin(r->tr->o.monitor, epoch));
         FDL_TRY(train_epoch(r, epoch));
         FDL_TRY(finish_epoch(r, epoch));
-        int64_t worse = epoch - r->report.best_epoch; /* best_epoch is -1 while there is none */
-        if (r->o.patience && worse >= r->o.patience && epoch + 1 < r->o.epochs) {
-            r->report.stopped_early = true;
-            return FDL_OK;
-        }
     }
     return FDL_OK;
 }
@@ -252,6 +378,16 @@ static fdl_status resolve(fit_run *r, const fdl_trainer_fit_opts *opts, loaded *
                         r->o.epochs < 0 ? "epochs" : "patience",
                         (long long)(r->o.epochs < 0 ? r->o.epochs : r->o.patience));
     r->o.epochs = r->o.epochs ? r->o.epochs : 1;
+    if (r->o.resume_every < 0 || (r->o.resume_every && !r->o.resume))
+        return fdl_fail(FDL_E_ARG, "%s: .resume_every is %lld; it must be 1 or more, and goes with .resume",
+                        function, (long long)r->o.resume_every);
+    if (r->o.host_rng && !r->o.resume)
+        return fdl_fail(FDL_E_ARG, "%s: .host_rng goes with .resume", function);
+    if (r->o.background && !r->o.resume && !r->o.checkpoint && !r->o.checkpoint_last)
+        return fdl_fail(FDL_E_ARG, "%s: .background goes with .resume, .checkpoint or .checkpoint_last",
+                        function);
+    if (r->o.plateau && r->tr->o.sched)
+        return fdl_fail(FDL_E_ARG, "%s: .plateau and the trainer's .sched both set the rate", function);
     if (r->o.validate && r->o.validate_from)
         return fdl_fail(FDL_E_ARG, "%s: .validate and .validate_from exclude each other", function);
     r->validates = r->o.validate || r->o.validate_from;
@@ -283,7 +419,17 @@ static fdl_status resolve(fit_run *r, const fdl_trainer_fit_opts *opts, loaded *
     return FDL_OK;
 }
 
-static fdl_status fit(fdl_trainer *tr, fdl_source data, fdl_loader *loader, const fdl_trainer_fit_opts *opts)
+/* The thread that writes files, ended: its first error, unless there is one already. */
+static fdl_status end_background(fit_run *r, fdl_status status)
+{
+    if (!r->worker)
+        return status;
+    fdl_status written = fdl_worker_wait(r->worker);
+    fdl_worker_free(r->worker);
+    return status == FDL_OK ? written : status;
+}
+
+static fdl_status fit(fdl_trainer *tr, fdl_source data, loaded *loader, const fdl_trainer_fit_opts *opts)
 {
     fit_run r = {.tr = tr, .loader = loader, .data = data};
     loaded validation = {0};
@@ -291,7 +437,14 @@ static fdl_status fit(fdl_trainer *tr, fdl_source data, fdl_loader *loader, cons
     if (status == FDL_OK)
         status = fdl_train(tr->model);
     if (status == FDL_OK)
+        status = go_on(&r);
+    if (status == FDL_OK && r.o.background) {
+        r.worker = fdl_worker_new(.queue = 3);
+        status = r.worker ? FDL_OK : fdl_error_pending();
+    }
+    if (status == FDL_OK)
         status = run(&r);
+    status = end_background(&r, status);
     fdl_data_epoch_end(validation.it);
     if (opts && opts->report)
         *opts->report = r.report;
@@ -310,7 +463,7 @@ fdl_status fdl_trainer_fit_opt(fdl_trainer *tr, fdl_loader *data, const fdl_trai
     if (!tr || !data)
         return fdl_null_operand("fdl_trainer_fit", tr ? "data" : "tr");
     loaded training = {.loader = data};
-    fdl_status status = fit(tr, source_of(&training), data, opts);
+    fdl_status status = fit(tr, source_of(&training), &training, opts);
     fdl_data_epoch_end(training.it);
     return status;
 }

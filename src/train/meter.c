@@ -122,23 +122,43 @@ fdl_status fdl_trainer_loss(fdl_trainer *tr, double *loss)
     return tr->bad_step ? trainer_stopped(tr) : FDL_OK;
 }
 
+fdl_status trainer_meter_read(fdl_trainer *tr, int64_t *n, double *sum)
+{
+    trainer_meter *m = &tr->meter;
+    double there;
+    int64_t left_out;
+    FDL_TRY(read_total(tr, &there, &left_out));
+    if (tr->bad_step)
+        return trainer_stopped(tr);
+    *n = m->count - m->left_out - left_out;
+    *sum = m->sum + there;
+    return FDL_OK;
+}
+
+fdl_status trainer_meter_set(fdl_trainer *tr, int64_t n, double sum)
+{
+    trainer_meter *m = &tr->meter;
+    m->count = n;
+    m->left_out = 0;
+    m->sum = sum;
+    m->any = false;
+    return m->placed ? fdl_zero_(m->total) : FDL_OK;
+}
+
 fdl_status fdl_trainer_mean_loss(fdl_trainer *tr, double *loss)
 {
     if (!tr || !loss)
         return fdl_null_operand(__func__, tr ? "loss" : "tr");
-    trainer_meter *m = &tr->meter;
+    bool any = tr->meter.any;
     *loss = (double)NAN;
     double sum;
-    int64_t left_out;
-    FDL_TRY(read_total(tr, &sum, &left_out));
-    if (tr->bad_step)
-        return trainer_stopped(tr);
-    int64_t n = m->count - m->left_out - left_out;
+    int64_t n;
+    FDL_TRY(trainer_meter_read(tr, &n, &sum));
     if (n > 0)
-        *loss = (m->sum + sum) / (double)n;
-    m->count = m->left_out = 0;
-    m->sum = 0;
-    return m->placed ? fdl_zero_(m->total) : FDL_OK;
+        *loss = sum / (double)n;
+    FDL_TRY(trainer_meter_set(tr, 0, 0));
+    tr->meter.any = any;
+    return FDL_OK;
 }
 
 /* ---- noting ---------------------------------------------------------------------------------------- */
@@ -174,7 +194,8 @@ static fdl_status place(fdl_trainer *tr, fdl_device device, fdl_dtype dtype)
     m->left_out += left_out;
     trainer_meter_free(m);
     m->pack = fdl_keep(fdl_zeros(FDL_SHAPE(2), .dtype = FDL_FLOAT32, .device = device));
-    m->total = fdl_keep(fdl_zeros(FDL_SHAPE(2), .dtype = FDL_FLOAT64, .device = device));
+    const double begin[2] = {m->sum, 0}; /* one sum in one order, also of a run that goes on */
+    m->total = fdl_keep(fdl_from_f64(begin, FDL_SHAPE(2), .dtype = FDL_FLOAT64, .device = device));
     m->one = fdl_keep(fdl_scalar(1, .dtype = FDL_FLOAT32, .device = device));
     m->loss = fdl_keep(dtype == FDL_FLOAT64 ? fdl_scalar(0, .dtype = FDL_FLOAT64, .device = device)
                                             : fdl_select(m->pack, 0, 0));
@@ -191,6 +212,7 @@ static fdl_status place(fdl_trainer *tr, fdl_device device, fdl_dtype dtype)
         trainer_meter_free(m);
         return fdl_error_pending();
     }
+    m->sum = 0;
     m->device = device;
     m->dtype = dtype;
     m->placed = true;

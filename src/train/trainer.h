@@ -110,6 +110,10 @@ void trainer_meter_abandon(trainer_meter *m);
 fdl_status trainer_meter_take(fdl_trainer *tr, fdl_tensor *loss, trainer_part part);
 /* At the end of a group, before the optimizer's step; *skip: NULL, or what fdl_optim_step_unless takes. */
 fdl_status trainer_meter_group(fdl_trainer *tr, fdl_tensor **skip);
+/* The losses that nobody has asked for yet: how many count, and their sum. Waits. */
+fdl_status trainer_meter_read(fdl_trainer *tr, int64_t *n, double *sum);
+/* So many losses of that sum, and nothing else. */
+fdl_status trainer_meter_set(fdl_trainer *tr, int64_t n, double sum);
 void trainer_meter_free(trainer_meter *m);
 
 #endif
