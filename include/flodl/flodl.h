@@ -70,6 +70,8 @@
 #include "flodl/kv_cache.h"
 #include "flodl/nn_route.h"
 #include "flodl/nn.h"
+#include "flodl/parametrize.h"
+#include "flodl/prune.h"
 #include "flodl/data.h"
 #include "flodl/vocab.h"
 #include "flodl/optim.h"

@@ -65,6 +65,11 @@ FDL_API fdl_tensor *fdl_cross(fdl_tensor *a, fdl_tensor *b, int dim);
 FDL_API fdl_tensor *fdl_matrix_power(fdl_tensor *x, int64_t k);
 FDL_API fdl_tensor *fdl_matrix_exp(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_linalg_multi_dot(fdl_list list);
+/* torch.linalg.householder_product: the first n columns of the product of the reflections that the columns of x [*, m, n], n <=
+ * m, stand for, with factors tau [*, k], k <= n: [*, m, n]. float32 and float64. */
+FDL_API fdl_tensor *fdl_linalg_householder_product(fdl_tensor *x, fdl_tensor *tau);
+/* torch.norm_except_dim: the p-norm over all dims of x but one, which are kept: [1, ..., n, ..., 1]. dim -1: over all, 0-d. */
+FDL_API fdl_tensor *fdl_norm_except_dim(fdl_tensor *x, int64_t p, int dim);
 
 /* ---- solving: torch.linalg ------------------------------------------------------------------------
  * Matrices are [*, m, n], the leading dims a batch; float32 and float64. A singular matrix: FDL_E_ARG. On CUDA it needs a

@@ -86,9 +86,31 @@ static fdl_status copy_list(cloning *c, const fdl_module *m, const param_list *f
 
 static fdl_module *clone_child(fdl_module *m, void *ctx);
 
+/* What is computed in m is in its copy, in the order in which it came about; values follow later. */
+static fdl_status compute_again(cloning *c, const module_computed *of, fdl_module *copy)
+{
+    if (!of)
+        return FDL_OK;
+    FDL_TRY(compute_again(c, of->next, copy));
+    if (of->mask)
+        return module_prune(copy, of->p->name);
+    int n = module_parametrizations(of);
+    fdl_module **by = fdl_scope_alloc(sizeof *by * (size_t)n);
+    if (!by)
+        return fdl_error_pending();
+    for (int i = 0; i < n; i++)
+        if (!(by[i] = clone_child(module_parametrization_at(of, i), c))) {
+            while (i-- > 0)
+                module_release(by[i]);
+            return fdl_error_pending();
+        }
+    return module_parametrize("fdl_module_clone", copy, of->p->name, n, by);
+}
+
 /* Children that the constructor made itself: they aren't in any description. */
 static fdl_status pair_children(cloning *c, fdl_module *m, fdl_module *copy)
 {
+    FDL_TRY(compute_again(c, m->real->computed, copy->real));
     int n = m->children.n < copy->children.n ? m->children.n : copy->children.n;
     for (int k = 0; k < n; k++) {
         fdl_module *from = m->children.at[k]->real, *to = copy->children.at[k]->real;

@@ -231,13 +231,29 @@ static fdl_status set_rest_aside(exchange *x, fdl_module *m)
     return FDL_OK;
 }
 
+/* What is computed anyway has its value, for who asks for the original. m comes before what computes it. */
+static fdl_status exchange_computed(exchange *x, fdl_module *m)
+{
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    for (const module_computed *c = m->computed; c; c = c->next) {
+        fdl_tensor *value = module_computed_value(m, c);
+        if (!value || fdl_object_set(c->p->t, value) != FDL_OK)
+            return fdl_error_pending();
+        FDL_TRY(exchange_tensor(x, c->p->t));
+    }
+    return FDL_OK;
+}
+
 static fdl_status prepare(fdl_module *m, void *ctx)
 {
     exchange *x = ctx;
     graph *g = graph_or_null(m);
-    m->watch = &watch;
-    if (g)
+    if (!m->aside)
+        m->watch = &watch;
+    if (g && !m->aside)
         FDL_TRY(watch_graph(x, g));
+    FDL_TRY(exchange_computed(x, m));
     if (m->table && m->table->rest)
         FDL_TRY(set_rest_aside(x, m));
     for (int i = 0; i < m->params.n; i++)
@@ -251,6 +267,7 @@ static fdl_status undo_module(fdl_module *m, void *ctx)
 {
     (void)ctx;
     m->watch = NULL;
+    module_leave(m);
     return FDL_OK;
 }
 

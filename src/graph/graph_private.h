@@ -240,6 +240,7 @@ struct graph {
     void *override_ctx;
 
     char hash[65], short_hash[9], legacy_hash[65];
+    uint64_t hashed_at; /* module_changes() then */
     char *source_config; /* NULL: none */
 
     /* Observation (observe.c). */

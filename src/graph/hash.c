@@ -146,9 +146,20 @@ static fdl_status compute(graph *g, bool legacy, char hex[65])
     return FDL_OK;
 }
 
+/* The graph, without a hash if a tree was changed since it was made: a weight may have been parametrized. */
+static graph *to_hash(const char *function, fdl_module *m)
+{
+    graph *g = graph_of(function, m);
+    if (g && g->hashed_at != module_changes()) {
+        g->hash[0] = g->short_hash[0] = g->legacy_hash[0] = 0;
+        g->hashed_at = module_changes();
+    }
+    return g;
+}
+
 const char *fdl_graph_hash(fdl_module *m)
 {
-    graph *g = graph_of(__func__, m);
+    graph *g = to_hash(__func__, m);
     if (!g || (!g->hash[0] && compute(g, false, g->hash) != FDL_OK))
         return NULL;
     memcpy(g->short_hash, g->hash, 8);
@@ -157,7 +168,7 @@ const char *fdl_graph_hash(fdl_module *m)
 
 const char *fdl_graph_legacy_hash(fdl_module *m)
 {
-    graph *g = graph_of(__func__, m);
+    graph *g = to_hash(__func__, m);
     return g && (g->legacy_hash[0] || compute(g, true, g->legacy_hash) == FDL_OK) ? g->legacy_hash : NULL;
 }
 

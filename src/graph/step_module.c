@@ -17,9 +17,12 @@ fdl_tensor *graph_call(fdl_module *m, const plan_node *p)
         return module_run(m, 1 + p->refs, p->in);
     if (FDL_UNLIKELY(m->watch != NULL))
         m->watch->before(m);
+    if (!module_enter(m))
+        return NULL;
     fdl_refs refs = graph_refs(p);
     fdl_tensor *y = m->ops->forward_named ? m->ops->forward_named(m->self, p->in[0], &refs)
                                           : m->ops->step(m->self, p->in[0], &refs, NULL);
+    module_leave(m);
     if (FDL_UNLIKELY(!y))
         fdl_fail(FDL_E_NULL, "forward of %s returned NULL without an error", m->ops->kind);
     else if (FDL_UNLIKELY(m->watch != NULL))
@@ -31,8 +34,11 @@ fdl_tensor *graph_iterate(fdl_module *m, const plan_node *p, fdl_emitter *e)
 {
     if (!m->ops->step)
         return graph_call(m, p);
+    if (!module_enter(m))
+        return NULL;
     fdl_refs refs = graph_refs(p);
     fdl_tensor *y = m->ops->step(m->self, p->in[0], &refs, e);
+    module_leave(m);
     if (FDL_UNLIKELY(!y))
         fdl_fail(FDL_E_NULL, "step of %s returned NULL without an error", m->ops->kind);
     return FDL_UNLIKELY(e->failed) ? NULL : y;

@@ -500,11 +500,65 @@ static fdl_module *read_module(reader *r, const json_t *x, const place *where)
     return m;
 }
 
+/* ---- what is computed ---------------------------------------------------------------------------------- */
+
+static fdl_status read_one_computed(reader *r, fdl_module *m, const json_t *x, const place *where)
+{
+    const char *name = NULL;
+    place param = {.outer = where, .name = "param"}, by = {.outer = where, .name = "by"};
+    const json_t *list = json_object_get(x, "by"), *mask = json_object_get(x, "mask");
+    bool known = json_is_object(x) && json_object_size(x) == 2 && (list || json_is_true(mask));
+    if (!known)
+        FAIL_AT(r, where, "must be {\"param\": ..., \"by\": [...]} or {\"param\": ..., \"mask\": true}");
+    if (!known || !read_text(r, &param, json_object_get(x, "param"), &name))
+        return FDL_E_FORMAT;
+    FDL_SCOPE;
+    fdl_params *ps = fdl_parameters(m, .every = true);
+    fdl_param *p = fdl_params_find(ps, name);
+    fdl_modules of = {0};
+    bool good = p && (!list || read_modules(r, &by, list, &of));
+    if (!p)
+        fail_at(r, &param);
+    if (good && list && !of.n) {
+        FAIL_AT(r, &by, "is empty");
+        good = false;
+    }
+    if (!good) {
+        for (int i = 0; i < of.n; i++)
+            discard(of.at[i]);
+        return FDL_E_FORMAT;
+    }
+    int at = 0;
+    while (fdl_params_at(ps, at) != p)
+        at++;
+    fdl_module *owner = params_owner(ps, at);
+    fdl_status status = list ? module_parametrize("computed", owner, fdl_param_name(p), of.n, of.at)
+                             : module_prune(owner, fdl_param_name(p));
+    if (status != FDL_OK)
+        fail_at(r, where);
+    return status;
+}
+
+/* In the text's order, since one may be computed from what another one keeps. */
+static fdl_status read_computed(reader *r, fdl_module *m, const json_t *x)
+{
+    place all = {.name = "computed"};
+    if (x && !json_is_array(x)) {
+        wrong_type(r, &all, x, "a list");
+        return FDL_E_FORMAT;
+    }
+    for (size_t i = 0; i < json_array_size(x); i++) {
+        place element = {.outer = &all, .i = (int)i};
+        FDL_TRY(read_one_computed(r, m, json_array_get(x, i), &element));
+    }
+    return FDL_OK;
+}
+
 /* ---- the file ------------------------------------------------------------------------------------------ */
 
 static fdl_module *read_root(reader *r, const json_t *root)
 {
-    static const char *const keys[] = {"format", "version", "model", "ties", "weights", NULL};
+    static const char *const keys[] = {"format", "version", "model", "computed", "ties", "weights", NULL};
     place top = {.name = "the text"};
     if (!json_is_object(root))
         return FAIL_AT(r, &top, "is %s, must be an object", type_name(root));
@@ -526,7 +580,7 @@ static fdl_module *read_root(reader *r, const json_t *root)
         while (keys[i] && strcmp(keys[i], key) != 0)
             i++;
         if (!keys[i]) {
-            unknown(r, &top, "field", key, 5, keys);
+            unknown(r, &top, "field", key, 6, keys);
             return NULL;
         }
     }
@@ -537,6 +591,10 @@ static fdl_module *read_root(reader *r, const json_t *root)
     if (m && module_refusal(m)) {
         FAIL_AT(r, &model, "%s", module_refusal(m));
         discard(m);
+        return NULL;
+    }
+    if (m && read_computed(r, m, json_object_get(root, "computed")) != FDL_OK) {
+        module_release(m);
         return NULL;
     }
     if (m && topology_tie(m, json_object_get(root, "ties")) != FDL_OK) {

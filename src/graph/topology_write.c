@@ -176,11 +176,13 @@ static json_t *function(writer *w, fdl_field_type type, any_function *f)
         "a function that isn't the library's needs a name in .functions = FDL_FUNCTIONS(...)");
 }
 
-/* What the parameters have now; without parameters what the option says. */
+/* What the parameters have now, or the buffers; without either what the option says. */
 static json_t *dtype(fdl_module *m, fdl_dtype said)
 {
     FDL_SCOPE;
     fdl_params *ps = fdl_parameters(m);
+    if (!fdl_params_count(ps))
+        ps = fdl_buffers(m);
     for (int i = 0; i < fdl_params_count(ps); i++) {
         fdl_dtype now = fdl_dtype_of(fdl_param_tensor(fdl_params_at(ps, i)));
         if (fdl_dtype_is_floating(now)) {
@@ -394,22 +396,66 @@ static json_t *write_module(writer *w, fdl_module *m, const place *where)
     return g ? write_steps(w, g, object, where) : write_fields(w, m, object, where);
 }
 
+/* ---- what is computed ---------------------------------------------------------------------------------- */
+
+/* {"param": the name that it had as a parameter, "by": the modules behind one another, or "mask": true}. */
+static json_t *write_one_computed(writer *w, const char *name, const module_computed *c, const place *where)
+{
+    json_t *object = json_pack("{s:s}", "param", name), *by = c->mask ? json_true() : json_array();
+    bool good = object && json_object_set_new(object, c->mask ? "mask" : "by", by) == 0;
+    for (int i = 0; good && i < module_parametrizations(c); i++) {
+        place list = {.outer = where, .name = "by"}, element = {.outer = &list, .i = i};
+        fdl_module *m = module_parametrization_at(c, i);
+        json_t *x = count(w, m, 1) == FDL_OK ? write_module(w, m, &element) : NULL;
+        good = x && json_array_append_new(by, x) == 0;
+    }
+    if (good)
+        return object;
+    json_decref(object);
+    return NULL;
+}
+
+static json_t *write_computed(writer *w, fdl_module *m)
+{
+    FDL_SCOPE;
+    fdl_params *ps = module_computed_params(m);
+    json_t *list = ps ? json_array() : NULL;
+    place all = {.name = "computed"};
+    for (int i = 0; list && i < fdl_params_count(ps); i++) {
+        place element = {.outer = &all, .i = i};
+        const module_computed *c =
+            module_computed_named(params_owner(ps, i), fdl_param_name(fdl_params_at(ps, i)));
+        json_t *x = write_one_computed(w, fdl_params_name(ps, i), c, &element);
+        if (x && json_array_append_new(list, x) == 0)
+            continue;
+        json_decref(list);
+        list = NULL;
+    }
+    if (!list)
+        fdl_fail(FDL_E_OOM, "no memory for a topology");
+    return list;
+}
+
 /* ---- the file ------------------------------------------------------------------------------------------ */
 
 json_t *topology_tree(fdl_module *m, const fdl_topology_opts *opts)
 {
     static const fdl_topology_opts none = {0};
     writer w = {.opts = opts ? opts : &none, .prefix = fdl_error_pending() == FDL_OK};
-    json_t *root = NULL, *model = NULL, *ties = NULL;
+    json_t *root = NULL, *model = NULL, *computed = NULL, *ties = NULL;
     if (count(&w, m, 1) == FDL_OK)
         model = write_module(&w, m, &(place){.name = "model"});
     if (model)
+        computed = write_computed(&w, m);
+    if (computed)
         ties = topology_ties(m);
     if (ties)
         root = json_pack("{s:s, s:i, s:O}", "format", "flodl.topology", "version", (int)topology_version,
                          "model", model);
     if (ties && !root)
         fdl_fail(FDL_E_OOM, "no memory for a topology");
+    if (root && json_array_size(computed))
+        json_object_set(root, "computed", computed);
     if (root && json_array_size(ties))
         json_object_set(root, "ties", ties);
     if (root && w.opts->weights && json_object_set_new(root, "weights", json_string(w.opts->weights)) != 0) {
@@ -418,6 +464,7 @@ json_t *topology_tree(fdl_module *m, const fdl_topology_opts *opts)
         root = NULL;
     }
     json_decref(model);
+    json_decref(computed);
     json_decref(ties);
     free(w.met);
     return root;

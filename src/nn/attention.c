@@ -662,7 +662,10 @@ fdl_tensor *fdl_nn_mha_forward_opt(fdl_module *m, fdl_tensor *q, fdl_tensor *k, 
     const module_watch *watch = m->real->watch;
     if (watch)
         watch->before(m->real);
+    if (!module_enter(m->real))
+        return NULL;
     fdl_tensor *y = run(fdl_module_self(m), q, k, v, &o);
+    module_leave(m->real);
     if (y && watch)
         watch->after(m->real, 3, (fdl_tensor *const[]){q, k, v}, NULL, y);
     if (o.weights)

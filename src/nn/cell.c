@@ -1,6 +1,7 @@
 /* Recurrent cells: one step of a gru or an lstm. */
 #include "arguments.h"
 #include "describe.h"
+#include "module_private.h"
 #include "onnx.h"
 #include "flodl/nn.h"
 #include "flodl/recurrent.h"
@@ -20,7 +21,7 @@ typedef struct cell_args {
 static double cell_work(const fdl_call *c)
 {
     const cell_args *a = c->args;
-    fdl_shape w = fdl_shape_of(fdl_param_tensor(fdl_module_own_param(c->module, "weight_ih")));
+    fdl_shape w = fdl_shape_of(module_leaf(c->module, "weight_ih"));
     return (double)fdl_shape_numel(c->x) / (double)a->in * (double)w.d[0] * (double)(a->in + a->hid);
 }
 

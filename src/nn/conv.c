@@ -3,6 +3,7 @@
 
 #include "arguments.h"
 #include "describe.h"
+#include "module_private.h"
 #include "onnx.h"
 #include "flodl/nn.h"
 #include "flodl/shape.h"
@@ -30,14 +31,14 @@ static void register_weights(fdl_module *m, fdl_shape shape, int64_t out, bool n
 /* Multiply-adds: each output element is a sum over the kernel and the input channels of its group. */
 static double conv_work(const fdl_call *c)
 {
-    fdl_shape w = fdl_shape_of(fdl_param_tensor(fdl_module_own_param(c->module, "weight")));
+    fdl_shape w = fdl_shape_of(module_leaf(c->module, "weight"));
     return (double)fdl_shape_numel(c->y) * (double)fdl_shape_numel(w) / (double)w.d[0];
 }
 
 /* Of a transposed one each input element is spread over the kernel and the output channels of its group. */
 static double conv_transpose_work(const fdl_call *c)
 {
-    fdl_shape w = fdl_shape_of(fdl_param_tensor(fdl_module_own_param(c->module, "weight")));
+    fdl_shape w = fdl_shape_of(module_leaf(c->module, "weight"));
     return (double)fdl_shape_numel(c->x) * (double)fdl_shape_numel(w) / (double)w.d[0];
 }
 

@@ -36,7 +36,8 @@ static int lora_parts(fdl_module *m)
 
 static module_part lora_part(fdl_module *m, int i)
 {
-    return (module_part){.module = m->children.at[i]};
+    const char *name = i ? m->children.names[i] : NULL; /* behind the layer: what computes lora_a or lora_b */
+    return (module_part){.module = m->children.at[i], .name = name, .flat = name, .sequential = name};
 }
 
 static const module_table lora_table = {.parts = lora_parts, .part = lora_part};

@@ -84,20 +84,37 @@ fdl_module *fdl_module_share(fdl_module *m)
 
 /* ---- freeing ----------------------------------------------------------------------------------------- */
 
+void param_free(struct fdl_param *p)
+{
+    if (!p)
+        return;
+    fdl_object_free(p->t);
+    free(p->name);
+    free(p);
+}
+
 static void free_params(param_list *list)
 {
-    for (int i = 0; i < list->n; i++) {
-        fdl_object_free(list->at[i]->t);
-        free(list->at[i]->name);
-        free(list->at[i]);
-    }
+    for (int i = 0; i < list->n; i++)
+        param_free(list->at[i]);
     free(list->at);
+}
+
+static void free_computed(module_computed *c)
+{
+    while (c) {
+        module_computed *next = c->next;
+        param_free(c->p);
+        free(c);
+        c = next;
+    }
 }
 
 static void destroy(fdl_module *m)
 {
     if (m->ops->free)
         m->ops->free(m->self);
+    free_computed(m->computed);
     for (int i = 0; i < m->children.n; i++) {
         module_release(m->children.at[i]);
         free(m->children.names[i]);
@@ -165,12 +182,12 @@ static struct fdl_param *find_own(const param_list *list, const char *name)
     return NULL;
 }
 
-static fdl_status check_name(const fdl_module *m, const char *what, const char *name)
+fdl_status module_check_name(fdl_module *m, const char *what, const char *name)
 {
     if (!name || !*name || strchr(name, '/'))
         return fdl_fail(FDL_E_ARG, "%s: the name \"%s\" of a %s is empty or has a \"/\"", m->ops->kind,
                         name ? name : "(NULL)", what);
-    bool taken = find_own(&m->params, name) || find_own(&m->buffers, name);
+    bool taken = find_own(&m->params, name) || find_own(&m->buffers, name) || module_computed_named(m, name);
     for (int i = 0; i < m->children.n; i++)
         taken |= strcmp(m->children.names[i], name) == 0;
     return taken ? fdl_fail(FDL_E_ARG, "%s: two things are called \"%s\"", m->ops->kind, name) : FDL_OK;
@@ -194,7 +211,7 @@ static fdl_tensor *register_tensor(fdl_module *m, param_list *list, const char *
         fdl_null_operand(m->ops->kind, name ? name : what);
         return latch(m);
     }
-    if (check_name(m, what, name) != FDL_OK)
+    if (module_check_name(m, what, name) != FDL_OK)
         return latch(m);
     fdl_tensor *leaf = make_leaf(init, requires_grad);
     if (!leaf) {
@@ -251,7 +268,7 @@ static fdl_module *add_child(fdl_module *m, const char *name, fdl_module *child)
     const char *refusal = module_refusal(child);
     if (refusal)
         return fdl_fail_null(FDL_E_ARG, "%s: %s", m->ops->kind, refusal);
-    if (check_name(m, "child", name) != FDL_OK)
+    if (module_check_name(m, "child", name) != FDL_OK)
         return NULL;
     fdl_module **at = realloc(m->children.at, sizeof *at * (size_t)(m->children.n + 1));
     if (at)
@@ -330,7 +347,11 @@ fdl_param *fdl_module_own_param(fdl_module *m, const char *name)
         return NULL;
     }
     struct fdl_param *p = find_own(&m->real->params, name);
-    if (!p)
+    const module_computed *c = p ? NULL : module_computed_named(m, name);
+    if (c)
+        fdl_fail(FDL_E_ARG, "the %s of the %s is computed from %s%s; fdl_parametrized gives its value", name,
+                 fdl_module_kind(m), name, c->mask ? "_orig and a mask" : "'s parametrization");
+    else if (!p)
         fdl_fail(FDL_E_ARG, "%s has no parameter of its own called \"%s\"", fdl_module_kind(m), name);
     return p;
 }
@@ -402,33 +423,36 @@ static int count_names(const char *const *names)
     return n;
 }
 
+static fdl_tensor *run_ops(fdl_module *m, int n, fdl_tensor *const *inputs)
+{
+    const fdl_module_ops *ops = m->ops;
+    if (n == 1 && ops->forward)
+        return ops->forward(m->self, inputs[0]);
+    /* A module that names no refs takes them by position. */
+    static const char *const positions[] = {"1", "2", "3", "4", "5", "6", "7", "8", NULL};
+    const char *const *names = ops->ref_names ? ops->ref_names : positions;
+    int most = ops->forward_named || ops->step ? 1 + count_names(names) : 1;
+    if (n > most)
+        return fdl_fail_null(FDL_E_ARG, "%s takes %s%d input%s, got %d", ops->kind, most > 1 ? "up to " : "",
+                             most, most > 1 ? "s" : "", n);
+    fdl_refs refs = {.n = (size_t)n - 1, .names = names, .at = inputs + 1};
+    return ops->forward_named ? ops->forward_named(m->self, inputs[0], &refs)
+                              : ops->step(m->self, inputs[0], &refs, NULL);
+}
+
 fdl_tensor *module_run(fdl_module *m, int n, fdl_tensor *const *inputs)
 {
     m = m->real;
-    const fdl_module_ops *ops = m->ops;
-    fdl_tensor *y;
     if (FDL_UNLIKELY(m->table != NULL) && module_refusal(m))
         return fdl_fail_null(FDL_E_ARG, "%s", module_refusal(m));
     if (FDL_UNLIKELY(m->watch != NULL))
         m->watch->before(m);
-    if (m->table && m->table->forward) {
-        y = m->table->forward(m, n, inputs);
-    } else if (n == 1 && ops->forward) {
-        y = ops->forward(m->self, inputs[0]);
-    } else {
-        /* A module that names no refs takes them by position. */
-        static const char *const positions[] = {"1", "2", "3", "4", "5", "6", "7", "8", NULL};
-        const char *const *names = ops->ref_names ? ops->ref_names : positions;
-        int most = ops->forward_named || ops->step ? 1 + count_names(names) : 1;
-        if (n > most)
-            return fdl_fail_null(FDL_E_ARG, "%s takes %s%d input%s, got %d", ops->kind,
-                                 most > 1 ? "up to " : "", most, most > 1 ? "s" : "", n);
-        fdl_refs refs = {.n = (size_t)n - 1, .names = names, .at = inputs + 1};
-        y = ops->forward_named ? ops->forward_named(m->self, inputs[0], &refs)
-                               : ops->step(m->self, inputs[0], &refs, NULL);
-    }
+    if (!module_enter(m))
+        return NULL;
+    fdl_tensor *y = m->table && m->table->forward ? m->table->forward(m, n, inputs) : run_ops(m, n, inputs);
+    module_leave(m);
     if (FDL_UNLIKELY(!y))
-        fdl_fail(FDL_E_NULL, "forward of %s returned NULL without an error", ops->kind);
+        fdl_fail(FDL_E_NULL, "forward of %s returned NULL without an error", m->ops->kind);
     else if (FDL_UNLIKELY(m->watch != NULL))
         m->watch->after(m, n, inputs, NULL, y);
     return y;

@@ -10,10 +10,25 @@ struct fdl_param {
     bool transient;
 };
 
+void param_free(struct fdl_param *p);
+
 typedef struct param_list {
     int n;
     struct fdl_param **at;
 } param_list;
+
+/* A tensor of a module that is made from others whenever the module runs: a weight with a norm of its own, a pruned one. What
+ * was registered under its name is in no list of parameters any more, but its handle, which forward reads, is still there:
+ * during a run it is on the value, otherwise on one of the tensors that the value is made from, which has its shape, dtype
+ * and device. */
+typedef struct module_computed {
+    struct module_computed *next; /* in the order of computing: the last one that was registered first */
+    struct fdl_param *p;          /* what was registered */
+    int place;                    /* where it stood in the list */
+    struct fdl_param *original;   /* what its handle is on otherwise */
+    struct fdl_param *mask;       /* of a pruned one, a buffer of the module; NULL: `by` computes it */
+    fdl_module *by;               /* a child */
+} module_computed;
 
 typedef struct module_watch {
     void (*before)(fdl_module *m);
@@ -55,6 +70,9 @@ typedef struct module_table {
     /* Why the module can be neither forwarded nor nested (steps of a flow); NULL: it can. */
     const char *(*refusal)(fdl_module *m);
     module_rest (*rest)(fdl_module *m);
+    /* Of a module that computes a parameter: from that parameter's value the tensors (scope) of which it computes that; returns
+     * how many, at most 2, the last one of the value's shape, or 0 on failure. NULL: one, the value itself. */
+    int (*invert)(fdl_module *m, fdl_tensor *value, fdl_tensor *originals[2]);
     /* Forgets what can't be put back by fdl_module_set_left: values of loops, whose number isn't fixed. */
     void (*forget)(fdl_module *m);
 } module_table;
@@ -72,6 +90,9 @@ struct fdl_module {
     const struct fdl_kind *kind; /* what it says it was made with; NULL: nothing */
     void *args;
     const struct module_watch *watch; /* told of its calls, whoever makes them; NULL: nobody is */
+    module_computed *computed;        /* before each run; NULL: nothing */
+    bool
+        aside; /* it computes tensors of another module, and isn't a part of what that one does with its input */
     bool training;
     bool failed;      /* a registration failed */
     uint64_t version; /* raised when what it does changes otherwise than by its tensors and modules */
@@ -105,6 +126,55 @@ void module_changed(void);
 fdl_module *module_new_with(const fdl_module_ops *ops, const module_table *table);
 /* m on n inputs in the current scope, without a scope of its own. */
 fdl_tensor *module_run(fdl_module *m, int n, fdl_tensor *const *inputs);
+
+/* Every way into a forward goes through these two, unless it goes through module_run: computes what is computed (false: the
+ * error is set, and there is nothing to leave), and lets go of it. m is the real module. */
+bool module_compute(fdl_module *m);
+void module_park(fdl_module *m);
+static inline bool module_enter(fdl_module *m)
+{
+    return FDL_LIKELY(!m->computed) || module_compute(m);
+}
+static inline void module_leave(fdl_module *m)
+{
+    if (FDL_UNLIKELY(m->computed != NULL))
+        module_park(m);
+}
+/* For a function that runs a module otherwise, behind FDL_SCOPE: it returns NULL, or the module is left at the end of the
+ * block. */
+#define MODULE_CALL(m)                                                                                       \
+    fdl_module *called_ __attribute__((cleanup(module_left_))) = module_enter((m)->real) ? (m)->real : NULL; \
+    if (!called_)                                                                                            \
+    return NULL
+static inline void module_left_(fdl_module *const *m)
+{
+    if (*m)
+        module_leave(*m);
+}
+/* The computed tensor of that name; NULL without an error: there is none. */
+module_computed *module_computed_named(fdl_module *m, const char *name);
+/* Its value as an evaluation would have it (scope). */
+fdl_tensor *module_computed_value(fdl_module *m, const module_computed *c);
+/* m's tensor of that name, own or computed, for shape, dtype and device alone (borrowed); NULL: FDL_E_ARG. */
+fdl_tensor *module_leaf(fdl_module *m, const char *name);
+/* All that are computed in the tree, under the canonical names that they had as parameters, in the order in which they were
+ * registered (scope). */
+fdl_params *module_computed_params(fdl_module *m);
+/* Whose the entry i is. */
+fdl_module *params_owner(const fdl_params *ps, int i);
+/* Lets the parameter of m be computed by n modules, one behind the other, which are taken over, on failure too. */
+fdl_status module_parametrize(const char *function, fdl_module *m, const char *name, int n,
+                              fdl_module *const *by);
+/* Modules behind one another that compute c; 0 for a pruned one. */
+int module_parametrizations(const module_computed *c);
+fdl_module *module_parametrization_at(const module_computed *c, int i);
+/* Lets the parameter of m be multiplied with a mask of ones. */
+fdl_status module_prune(fdl_module *m, const char *name);
+/* Whether m takes a parameter, buffer or child of that name. */
+fdl_status module_check_name(fdl_module *m, const char *what, const char *name);
+/* Takes the child out of m and releases it. */
+void module_disown(fdl_module *m, fdl_module *child);
+
 /* NULL, or why m can be neither forwarded nor nested. */
 const char *module_refusal(fdl_module *m);
 /* Marks a handle as taken over by a module of kind `by`. Has it an owner already: FDL_E_STATE. */

@@ -267,7 +267,8 @@ static struct fdl_param *own(fdl_module *m, const char *leaf)
     for (int i = 0; i < m->buffers.n; i++)
         if (strcmp(m->buffers.at[i]->name, leaf) == 0)
             return m->buffers.at[i];
-    return NULL;
+    const module_computed *c = module_computed_named(m, leaf);
+    return c ? c->p : NULL;
 }
 
 fdl_tensor *onnx_values(fdl_onnx *o, fdl_module *m, const char *leaf)

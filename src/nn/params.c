@@ -10,6 +10,7 @@ typedef struct entry {
     struct fdl_param *p;
     const char *name, *leaf;
     int parts;
+    fdl_module *owner;
 } entry;
 
 struct fdl_params {
@@ -76,14 +77,16 @@ typedef struct found {
     const char *leaf; /* the parameter's own, or the legacy view's */
     int parts;
     int top; /* the outermost part below which it lies */
+    fdl_module *owner;
 } found;
 
 typedef struct collection {
     fdl_parameters_opts opts;
-    bool buffers, trainable_only;
+    bool buffers, trainable_only, computed;
     fdl_module *root;
     uint64_t walk;
     identities met;
+    fdl_module *owner; /* whose tensors are being listed */
     int n, room, top;
     found *at;
 } collection;
@@ -137,7 +140,7 @@ static fdl_status list_as(collection *c, struct fdl_param *p, const path *where,
     }
     if (!name)
         return no_memory();
-    c->at[c->n++] = (found){p, name, leaf, parts, c->top};
+    c->at[c->n++] = (found){p, name, leaf, parts, c->top, c->owner};
     return FDL_OK;
 }
 
@@ -159,14 +162,26 @@ static fdl_status add(collection *c, fdl_module *m, struct fdl_param *p, const p
     return FDL_OK;
 }
 
+/* In the order in which they were registered. */
+static fdl_status add_computed(collection *c, const module_computed *of, const path *where)
+{
+    if (!of)
+        return FDL_OK;
+    FDL_TRY(add_computed(c, of->next, where));
+    return list_as(c, of->p, where, of->p->name, 1);
+}
+
 static fdl_status collect(collection *c, fdl_module *m, const path *where)
 {
     m = m->real;
     if (m->seen == c->walk && !c->opts.every)
         return FDL_OK;
     m->seen = c->walk;
+    c->owner = m;
     const param_list *list = c->buffers ? &m->buffers : &m->params;
-    for (int i = 0; i < list->n; i++)
+    if (c->computed)
+        FDL_TRY(add_computed(c, m->computed, where));
+    for (int i = 0; !c->computed && i < list->n; i++)
         if (!list->at[i]->transient || c->opts.transient)
             FDL_TRY(add(c, m, list->at[i], where));
     int n = module_parts(m);
@@ -232,8 +247,21 @@ static fdl_params *selected(const collection *c)
         if (!name)
             return NULL;
         memcpy(name, f->name, strlen(f->name) + 1);
-        ps->at[ps->n++] = (entry){f->p, name, f->leaf, f->parts};
+        ps->at[ps->n++] = (entry){f->p, name, f->leaf, f->parts, f->owner};
     }
+    return ps;
+}
+
+static fdl_params *finished(collection *c, fdl_module *m)
+{
+    fdl_status status = collect(c, m, NULL);
+    if (status == FDL_OK && c->opts.flat)
+        status = index_flat_names(c);
+    fdl_params *ps = status == FDL_OK ? selected(c) : NULL;
+    for (int i = 0; i < c->n; i++)
+        free(c->at[i].name);
+    free(c->at);
+    free(c->met.slot);
     return ps;
 }
 
@@ -248,15 +276,12 @@ static fdl_params *collected(const char *function, fdl_module *m, const fdl_para
         .buffers = buffers, .trainable_only = trainable_only, .root = m, .walk = module_new_walk()};
     if (opts)
         c.opts = *opts;
-    fdl_status status = collect(&c, m, NULL);
-    if (status == FDL_OK && c.opts.flat)
-        status = index_flat_names(&c);
-    fdl_params *ps = status == FDL_OK ? selected(&c) : NULL;
-    for (int i = 0; i < c.n; i++)
-        free(c.at[i].name);
-    free(c.at);
-    free(c.met.slot);
-    return ps;
+    return finished(&c, m);
+}
+
+fdl_params *module_computed_params(fdl_module *m)
+{
+    return finished(&(collection){.computed = true, .root = m, .walk = module_new_walk()}, m);
 }
 
 fdl_params *fdl_parameters_opt(fdl_module *m, const fdl_parameters_opts *opts)
@@ -314,6 +339,11 @@ const char *params_leaf(const fdl_params *ps, int i)
 int params_parts(const fdl_params *ps, int i)
 {
     return ps->at[i].parts;
+}
+
+fdl_module *params_owner(const fdl_params *ps, int i)
+{
+    return ps->at[i].owner;
 }
 
 static const char *name_in_list(const void *list, int i)

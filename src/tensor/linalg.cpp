@@ -22,6 +22,7 @@
 #include <ATen/ops/linalg_eigh.h>
 #include <ATen/ops/linalg_eigvals.h>
 #include <ATen/ops/linalg_eigvalsh.h>
+#include <ATen/ops/linalg_householder_product.h>
 #include <ATen/ops/linalg_inv.h>
 #include <ATen/ops/linalg_lstsq.h>
 #include <ATen/ops/linalg_matrix_exp.h>
@@ -41,6 +42,7 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/mv.h>
+#include <ATen/ops/norm_except_dim.h>
 #include <ATen/ops/outer.h>
 #include <ATen/ops/pdist.h>
 #include <ATen/ops/real.h>
@@ -172,6 +174,16 @@ UNARY(fdl_matrix_exp, at::linalg_matrix_exp)
 fdl_tensor *fdl_linalg_multi_dot(fdl_list list)
 {
     return OP((list), at::linalg_multi_dot(tensors(list)));
+}
+
+fdl_tensor *fdl_linalg_householder_product(fdl_tensor *x, fdl_tensor *tau)
+{
+    return OP((x, tau), at::linalg_householder_product(x->t, tau->t));
+}
+
+fdl_tensor *fdl_norm_except_dim(fdl_tensor *x, int64_t p, int dim)
+{
+    return OP((x), at::norm_except_dim(x->t, p, dim));
 }
 
 /* ---- solving ---- */

@@ -107,6 +107,38 @@ static fdl_status by_legacy_name(const ckpt_item *it, ckpt_view *v, ckpt_entry *
     return !it->parts || *found ? FDL_OK : fdl_error_pending();
 }
 
+/* "conv.parametrizations.weight.original0" -> "conv.weight_g", as torch.nn.utils.weight_norm and spectral_norm, the older
+ * functions, call it; NULL: they have no such tensor. To buf. */
+static const char *older_name(const char *name, char *buf, size_t size)
+{
+    static const char *const ends[][2] = {
+        {".original0", "_g"}, {".original1", "_v"}, {".original", "_orig"}, {".0._u", "_u"}, {".0._v", "_v"}};
+    static const char mark[] = "parametrizations.";
+    const char *at = strstr(name, mark);
+    size_t n = strlen(name);
+    for (size_t i = 0; at && i < sizeof ends / sizeof *ends; i++) {
+        size_t end = strlen(ends[i][0]);
+        const char *leaf = at + sizeof mark - 1;
+        if (n < end || strcmp(name + n - end, ends[i][0]) != 0 || name + n - end < leaf)
+            continue;
+        int used = snprintf(buf, size, "%.*s%.*s%s", (int)(at - name), name, (int)(name + n - end - leaf),
+                            leaf, ends[i][1]);
+        return used > 0 && (size_t)used < size ? buf : NULL;
+    }
+    return NULL;
+}
+
+static ckpt_entry *by_older_name(const ckpt_item *it, const ckpt_view *v)
+{
+    char buf[512];
+    const char *name = older_name(it->key, buf, sizeof buf);
+    ckpt_entry *e = name ? unused(ckpt_view_find(v, name)) : NULL;
+    if (e)
+        return e;
+    name = older_name(it->sequential, buf, sizeof buf);
+    return name ? unused(ckpt_view_find(v, name)) : NULL;
+}
+
 static void take(ckpt_item *it, ckpt_view *v, ckpt_entry *e, bool same_shape)
 {
     if (!e || (same_shape && !same_shape_as(it, e)))
@@ -135,6 +167,8 @@ fdl_status ckpt_match(ckpt_contents *c, ckpt_view *v, bool same_shape)
             FDL_TRY(by_legacy_name(it, v, &e));
         if (!e)
             e = unused(ckpt_view_find(v, it->sequential));
+        if (!e)
+            e = by_older_name(it, v);
         take(it, v, e, same_shape);
     }
     return FDL_OK;
