@@ -33,7 +33,8 @@ typedef struct fdl_nn_multihead_attention_opts {
  * q_proj_weight [dim, dim], k_proj_weight [dim, kdim], v_proj_weight [dim, vdim]), Xavier uniform, in_proj_bias [3 dim],
  * zeros, bias_k, bias_v [1, 1, dim], Xavier normal, out_proj.weight [dim, dim], out_proj.bias, zeros. With .kv_heads, which
  * divides heads (grouped queries; 1: multi-query), they are apart, key's and value's of kv_heads dim / heads rows: q_proj_weight,
- * k_proj_weight, v_proj_weight, q_proj_bias, k_proj_bias, v_proj_bias. */
+ * k_proj_weight, v_proj_weight, q_proj_bias, k_proj_bias, v_proj_bias; files that call them q_proj.weight load by
+ * FDL_RENAMES({"*q_proj.*", "*q_proj_*"}, ...), and into in_proj_weight by FDL_RENAME_SPLIT_QKV. */
 FDL_API fdl_module *fdl_nn_multihead_attention_opt(int64_t dim, int64_t heads,
                                                    const fdl_nn_multihead_attention_opts *opts);
 

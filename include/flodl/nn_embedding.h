@@ -29,7 +29,8 @@ typedef struct fdl_nn_position_embedding_opts {
     fdl_device device;
 } fdl_nn_position_embedding_opts;
 /* Learned positions: [L, N, dim] or [L, dim] -> the same, x plus row i of the weight at position i. L above max: FDL_E_SHAPE.
- * Parameter weight [max, dim], N(0, 1). What models for PyTorch write as x + nn.Embedding(max, dim)(arange(L)). */
+ * With a cache (kv_cache.h) it goes on behind the positions that it has seen. Parameter weight [max, dim], N(0, 1). What models
+ * for PyTorch write as x + nn.Embedding(max, dim)(arange(L)). */
 FDL_API fdl_module *fdl_nn_position_embedding_opt(int64_t max, int64_t dim,
                                                   const fdl_nn_position_embedding_opts *opts);
 

@@ -3,6 +3,7 @@
 
 #include "arguments.h"
 #include "describe.h"
+#include "kv_cache.h"
 #include "onnx.h"
 #include "flodl/arithmetic.h"
 #include "flodl/inplace.h"
@@ -101,15 +102,26 @@ static fdl_tensor *positions_forward(void *self, fdl_tensor *x)
         return NULL;
     bool batched = s.ndim == 3;
     int64_t length = s.ndim < 2 ? 0 : s.d[batched && m->batch_first ? 1 : 0];
-    if ((s.ndim != 2 && s.ndim != 3) || s.d[s.ndim - 1] != m->dim || length > m->max) {
+    fdl_kv_cache *cache = kv_cache_now();
+    kv_entry *seen = cache ? kv_cache_entry(cache, fdl_module_of(self)) : NULL;
+    if (cache && !seen)
+        return NULL;
+    int64_t from = seen ? seen->len : 0;
+    if ((s.ndim != 2 && s.ndim != 3) || s.d[s.ndim - 1] != m->dim || length > m->max - from) {
         char text[256];
         return fdl_fail_null(FDL_E_SHAPE,
                              "position_embedding: x is %s, must be [%s, %" PRId64 "] or [L, %" PRId64
                              "] with L at most %" PRId64,
                              fdl_describe(x, text, sizeof text), m->batch_first ? "N, L" : "L, N", m->dim,
-                             m->dim, m->max);
+                             m->dim, m->max - from);
     }
-    fdl_tensor *rows = length == m->max ? m->weight : fdl_narrow(m->weight, 0, 0, length);
+    if (seen && !kv_cache_fits(cache, seen, length))
+        return NULL;
+    if (seen) {
+        seen->counts = true;
+        seen->len += length;
+    }
+    fdl_tensor *rows = length == m->max ? m->weight : fdl_narrow(m->weight, 0, from, length);
     return fdl_add(x, batched && !m->batch_first ? fdl_unsqueeze(rows, 1) : rows);
 }
 
