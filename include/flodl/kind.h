@@ -48,7 +48,7 @@ typedef enum fdl_field_type {
     FDL_FIELD_FUNCTION_LIST, /* fdl_tensor *(*)(fdl_list) */
     FDL_FIELD_DTYPE,         /* fdl_dtype: written down is the one that the parameters have */
     FDL_FIELD_MODULE, /* fdl_module *: the child .child; filled in for make alone, which takes it over */
-    FDL_FIELD_MODULES /* fdl_modules: children .child_0, .child_1, ...; likewise */
+    FDL_FIELD_MODULES /* fdl_modules: children .child_0, .child_1, ..., or 0, 1, ... where .child is ""; likewise */
 } fdl_field_type;
 
 /* One field. Not required: all zero bits are the default, which isn't written. */

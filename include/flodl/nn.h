@@ -14,6 +14,7 @@
 #include "flodl/nn_dropout.h"
 #include "flodl/nn_embedding.h"
 #include "flodl/nn_linear.h"
+#include "flodl/nn_list.h"
 #include "flodl/nn_norm.h"
 #include "flodl/nn_pad.h"
 #include "flodl/nn_pool.h"

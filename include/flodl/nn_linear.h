@@ -1,4 +1,4 @@
-/* Linear maps, shapes, plain functions as modules. torch.nn.Linear, Flatten, Unflatten, Identity. nn.h says what holds for all constructors. */
+/* Linear maps, shapes, plain functions as modules. torch.nn.Linear, Bilinear, Flatten, Unflatten, Identity. nn.h says what holds for all constructors. */
 #ifndef FLODL_NN_LINEAR_H
 #define FLODL_NN_LINEAR_H
 
@@ -20,6 +20,18 @@ typedef struct fdl_nn_linear_opts {
 /* nn.Linear: [*, in] -> [*, out], x weight^T + bias. Parameters weight [out, in], bias [out], uniform within
  * 1/sqrt(in). */
 FDL_API fdl_module *fdl_nn_linear_opt(int64_t in, int64_t out, const fdl_nn_linear_opts *opts);
+
+typedef struct fdl_nn_bilinear_opts {
+    int opts_;
+    bool no_bias;
+    fdl_dtype dtype;
+    fdl_device device;
+} fdl_nn_bilinear_opts;
+/* nn.Bilinear: fdl_forward(m, x1, x2) of [*, in1] and [*, in2] -> [*, out], x1 weight x2 + bias for each of the out matrices; one
+ * input: FDL_E_ARG. In a flow x2 comes by fdl_flow_using. Parameters weight [out, in1, in2], bias [out], uniform within
+ * 1/sqrt(in1). */
+FDL_API fdl_module *fdl_nn_bilinear_opt(int64_t in1, int64_t in2, int64_t out,
+                                        const fdl_nn_bilinear_opts *opts);
 
 /* ---- shape -------------------------------------------------------------------------------------- */
 
@@ -67,6 +79,9 @@ FDL_END_DECLS
 #ifndef __cplusplus
 #define fdl_nn_linear(in, ...) fdl_nn_linear_(in, __VA_ARGS__, .opts_ = 0)
 #define fdl_nn_linear_(in, out, ...) fdl_nn_linear_opt(in, out, &(fdl_nn_linear_opts){__VA_ARGS__})
+#define fdl_nn_bilinear(in1, in2, ...) fdl_nn_bilinear_(in1, in2, __VA_ARGS__, .opts_ = 0)
+#define fdl_nn_bilinear_(in1, in2, out, ...) \
+    fdl_nn_bilinear_opt(in1, in2, out, &(fdl_nn_bilinear_opts){__VA_ARGS__})
 #define fdl_nn_flatten(...) fdl_nn_flatten_opt(&(fdl_nn_flatten_opts){.opts_ = 0, __VA_ARGS__})
 #define fdl_nn_scale(shape, ...) fdl_nn_scale_(shape, __VA_ARGS__, .opts_ = 0)
 #define fdl_nn_scale_(shape, init, ...) fdl_nn_scale_opt(shape, init, &(fdl_nn_scale_opts){__VA_ARGS__})

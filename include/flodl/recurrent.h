@@ -51,8 +51,9 @@ typedef struct fdl_gru_opts {
     bool no_bias;
     double dropout; /* between layers, while training; in [0, 1], default 0 */
     bool training, bidirectional;
-    bool batch_first; /* x and the result are [N, L, *] */
-    fdl_tensor **h_n; /* the last states [D layers, N, h], filled when given (scope) */
+    bool batch_first;        /* x and the result are [N, L, *] */
+    fdl_tensor **h_n;        /* the last states [D layers, N, h], filled when given (scope) */
+    fdl_tensor *batch_sizes; /* of sequences of several lengths, below */
 } fdl_gru_opts;
 /* torch.gru: x [L, N, in], h0 [D layers, N, h] -> the last layer's h of each step [L, N, D h]. */
 FDL_API fdl_tensor *fdl_gru_opt(fdl_tensor *x, fdl_tensor *h0, fdl_list params, const fdl_gru_opts *opts);
@@ -64,6 +65,7 @@ typedef struct fdl_lstm_opts {
     double dropout;
     bool training, bidirectional, batch_first;
     fdl_tensor **h_n, **c_n; /* the last states, filled when given (scope) */
+    fdl_tensor *batch_sizes;
 } fdl_lstm_opts;
 /* torch.lstm: x [L, N, in], h0 and c0 [D layers, N, h] -> [L, N, D h]. Where h0's last extent p is not c0's
  * h, there is a projection: h has p columns, w_hh is [4h, p], and w_hr [p, h] comes last for each layer and
@@ -79,9 +81,37 @@ typedef struct fdl_rnn_opts {
     bool training, bidirectional, batch_first;
     bool relu; /* instead of tanh */
     fdl_tensor **h_n;
+    fdl_tensor *batch_sizes;
 } fdl_rnn_opts;
 /* torch.rnn_tanh, torch.rnn_relu: x [L, N, in], h0 [D layers, N, h] -> [L, N, D h], as fdl_gru. */
 FDL_API fdl_tensor *fdl_rnn_opt(fdl_tensor *x, fdl_tensor *h0, fdl_list params, const fdl_rnn_opts *opts);
+
+/* ---- sequences of several lengths ------------------------------------------------------------------------- */
+
+/* Without their padding, step by step: the first steps of all N sequences, longest sequence first, then the second steps of
+ * those that have one, ... With .batch_sizes, int64 [L] on the CPU, never growing: how many sequences have step i, each of the
+ * functions above takes such an x [S, in], S the sum of all lengths, and gives [S, D h]; states are of the N sequences in
+ * their order, h_n and c_n of each one's last step; .batch_first says nothing then. packed.h makes and takes such tensors. */
+
+typedef struct fdl_pack_steps_opts {
+    int opts_;
+    bool batch_first;         /* x is [N, L, *] */
+    fdl_tensor **batch_sizes; /* int64 [longest length] on the CPU, filled when given (scope) */
+} fdl_pack_steps_opts;
+/* torch._pack_padded_sequence: x [L, N, *], lengths [N] int64 on the CPU, from 1 to L, longest first (another order:
+ * FDL_E_ARG) -> [S, *]. */
+FDL_API fdl_tensor *fdl_pack_steps_opt(fdl_tensor *x, fdl_tensor *lengths, const fdl_pack_steps_opts *opts);
+
+typedef struct fdl_unpack_steps_opts {
+    int opts_;
+    bool batch_first;     /* the result is [N, L, *] */
+    double value;         /* of the padding, default 0 */
+    int64_t total_length; /* L, at least the longest length; default: that */
+    fdl_tensor **lengths; /* int64 [N] on the CPU, filled when given (scope) */
+} fdl_unpack_steps_opts;
+/* torch._pad_packed_sequence: x [S, *], batch_sizes as fdl_pack_steps gives them -> [L, N, *]. */
+FDL_API fdl_tensor *fdl_unpack_steps_opt(fdl_tensor *x, fdl_tensor *batch_sizes,
+                                         const fdl_unpack_steps_opts *opts);
 
 /* ---- cuDNN's layout of the weights ----------------------------------------------------------------------- */
 
@@ -105,6 +135,11 @@ FDL_END_DECLS
 #define fdl_rnn_flatten(params, ...) fdl_rnn_flatten_(params, __VA_ARGS__, .opts_ = 0)
 #define fdl_rnn_flatten_(params, kind, ...) \
     fdl_rnn_flatten_opt(params, kind, &(fdl_rnn_flatten_opts){__VA_ARGS__})
+#define fdl_pack_steps(x, ...) fdl_pack_steps_(x, __VA_ARGS__, .opts_ = 0)
+#define fdl_pack_steps_(x, lengths, ...) fdl_pack_steps_opt(x, lengths, &(fdl_pack_steps_opts){__VA_ARGS__})
+#define fdl_unpack_steps(x, ...) fdl_unpack_steps_(x, __VA_ARGS__, .opts_ = 0)
+#define fdl_unpack_steps_(x, batch_sizes, ...) \
+    fdl_unpack_steps_opt(x, batch_sizes, &(fdl_unpack_steps_opts){__VA_ARGS__})
 #define fdl_gru_cell(x, h, w_ih, ...) fdl_gru_cell_(x, h, w_ih, __VA_ARGS__, .opts_ = 0)
 #define fdl_gru_cell_(x, h, w_ih, w_hh, ...) \
     fdl_gru_cell_opt(x, h, w_ih, w_hh, &(fdl_gru_cell_opts){__VA_ARGS__})

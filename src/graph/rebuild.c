@@ -9,21 +9,6 @@
 
 /* ---- making a module again ------------------------------------------------------------------------------ */
 
-/* The child that a field of a description stands for: the i-th; NULL behind the last. */
-static fdl_module *child_of(fdl_module *m, const fdl_field *f, int i)
-{
-    char name[128];
-    const char *base = f->child ? f->child : f->name;
-    if (f->type == FDL_FIELD_MODULES)
-        snprintf(name, sizeof name, "%s_%d", base, i);
-    else
-        snprintf(name, sizeof name, "%s", i ? "" : base);
-    for (int k = 0; k < m->children.n; k++)
-        if (strcmp(m->children.names[k], name) == 0)
-            return m->children.at[k];
-    return NULL;
-}
-
 typedef struct remade {
     char *args;
     fdl_module **made; /* handles for all fields */
@@ -34,7 +19,7 @@ static fdl_status fill_field(remade *r, fdl_module *m, const fdl_field *f, make_
 {
     fdl_module **first = r->made + r->n;
     int n = 0;
-    for (fdl_module *child; (child = child_of(m, f, n)); n++) {
+    for (fdl_module *child; (child = module_field_child(m, f, n)); n++) {
         fdl_module *handle = make(child, ctx);
         if (!handle)
             return fdl_error_pending();

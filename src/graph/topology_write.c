@@ -80,21 +80,6 @@ static met *meet(writer *w, fdl_module *m)
     return it;
 }
 
-/* The children that a field of a description stands for: the i-th; NULL behind the last. */
-static fdl_module *child_of(fdl_module *m, const fdl_field *f, int i)
-{
-    char name[128];
-    const char *base = f->child ? f->child : f->name;
-    if (f->type == FDL_FIELD_MODULES)
-        snprintf(name, sizeof name, "%s_%d", base, i);
-    else
-        snprintf(name, sizeof name, "%s", i ? "" : base);
-    for (int k = 0; k < m->children.n; k++)
-        if (strcmp(m->children.names[k], name) == 0)
-            return m->children.at[k]->real;
-    return NULL;
-}
-
 static fdl_status fail_deep(void)
 {
     return fdl_fail(FDL_E_UNSUPPORTED, "fdl_topology: more than %d modules lie in one another", most_nested);
@@ -115,8 +100,8 @@ static fdl_status count(writer *w, fdl_module *m, int depth)
         FDL_TRY(count(w, g->own[i], depth + 1));
     for (const fdl_field *f = m->kind ? m->kind->fields : NULL; f && f->type; f++)
         if (f->type == FDL_FIELD_MODULE || f->type == FDL_FIELD_MODULES)
-            for (int i = 0; child_of(m, f, i); i++)
-                FDL_TRY(count(w, child_of(m, f, i), depth + 1));
+            for (int i = 0; module_field_child(m, f, i); i++)
+                FDL_TRY(count(w, module_field_child(m, f, i), depth + 1));
     return FDL_OK;
 }
 
@@ -239,11 +224,11 @@ static json_t *write_children(writer *w, fdl_module *m, const fdl_field *f, cons
 {
     place field = {.outer = where, .name = f->name};
     if (f->type == FDL_FIELD_MODULE)
-        return write_module(w, child_of(m, f, 0), &field);
+        return write_module(w, module_field_child(m, f, 0), &field);
     json_t *list = json_array();
-    for (int i = 0; child_of(m, f, i); i++) {
+    for (int i = 0; module_field_child(m, f, i); i++) {
         place element = {.outer = &field, .i = i};
-        json_t *x = write_module(w, child_of(m, f, i), &element);
+        json_t *x = write_module(w, module_field_child(m, f, i), &element);
         if (!x || json_array_append_new(list, x) != 0) {
             json_decref(list);
             return NULL;
@@ -305,7 +290,7 @@ static bool is_left_out(fdl_module *m, const fdl_field *f, const void *at)
         return usual;
     }
     if (f->type == FDL_FIELD_MODULE || f->type == FDL_FIELD_MODULES)
-        return !f->required && !child_of(m, f, 0);
+        return !f->required && !module_field_child(m, f, 0);
     return !f->required && all_zero(at, size_of(f->type));
 }
 

@@ -1,4 +1,4 @@
-/* Recurrent cells: one step of a gru or an lstm. */
+/* Recurrent cells: one step of an rnn, a gru or an lstm. */
 #include "arguments.h"
 #include "describe.h"
 #include "module_private.h"
@@ -9,6 +9,7 @@
 
 typedef struct cell {
     int64_t hid;
+    bool relu;
     fdl_tensor *w_ih, *w_hh, *b_ih, *b_hh;
 } cell;
 
@@ -43,6 +44,18 @@ static const char *onnx_zeros(fdl_onnx *o, const char *x, int64_t hid)
     const char *rows = onnx_slice(o, OP(o, "Shape", IN(x)), 0, 0, 1);
     const char *shape = OP_ATTR(o, "Concat", IN(rows, INTS(o, hid)), A_INT("axis", 0));
     return OP(o, "Expand", IN(onnx_number(o, 0), shape));
+}
+
+static const char *rnn_cell_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const cell_args *a = c->args;
+    if (c->x.ndim != 2)
+        return onnx_refuse(o, "a cell on a single row isn't told in ONNX; give it [N, in]");
+    const char *h = c->inputs > 1 ? x[1] : onnx_zeros(o, *x, a->hid);
+    const char *rows =
+        OP(o, "Add",
+           IN(onnx_rows(o, c, *x, "weight_ih", "bias_ih"), onnx_rows(o, c, h, "weight_hh", "bias_hh")));
+    return onnx_one(o, a->o.relu ? "Relu" : "Tanh", IN(rows), NULL);
 }
 
 static const char *gru_cell_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
@@ -82,7 +95,7 @@ static const char *lstm_cell_onnx(fdl_onnx *o, const fdl_call *c, const char *co
     return packed ? OP_ATTR(o, "Concat", IN(out, next), A_INT("axis", 1)) : out;
 }
 
-#define CELL_KIND(id, name_)                                                            \
+#define CELL_KIND(id, name_, ...)                                                       \
     static fdl_module *make_##id(const void *args)                                      \
     {                                                                                   \
         const cell_args *a = args;                                                      \
@@ -90,10 +103,11 @@ static const char *lstm_cell_onnx(fdl_onnx *o, const fdl_call *c, const char *co
     }                                                                                   \
     KIND(id, .name = name_, .work = cell_work, .onnx = id##_onnx,                       \
          ARGS(cell_args, FDL_ARG(cell_args, in, INT64), FDL_ARG(cell_args, hid, INT64), \
-              FDL_OPT(cell_args, no_bias, BOOL), FDL_OPT(cell_args, dtype, DTYPE)))
+              FDL_OPT(cell_args, no_bias, BOOL), __VA_ARGS__ FDL_OPT(cell_args, dtype, DTYPE)))
 
-CELL_KIND(gru_cell, "grucell");
-CELL_KIND(lstm_cell, "lstmcell");
+CELL_KIND(rnn_cell, "rnn_cell", FDL_OPT(cell_args, relu, BOOL), );
+CELL_KIND(gru_cell, "grucell", );
+CELL_KIND(lstm_cell, "lstmcell", );
 
 static fdl_module *new_cell(const fdl_module_ops *ops, const fdl_kind *kind, const char *name, int gates,
                             int64_t in, int64_t hid, const fdl_nn_cell_opts *opts)
@@ -101,6 +115,8 @@ static fdl_module *new_cell(const fdl_module_ops *ops, const fdl_kind *kind, con
     const fdl_nn_cell_opts o = opts ? *opts : (fdl_nn_cell_opts){0};
     if (!arg_at_least(name, "in", in, 1) || !arg_at_least(name, "hid", hid, 1))
         return NULL;
+    if (o.relu && gates != 1)
+        return fdl_fail_null(FDL_E_ARG, "fdl_nn_%s: relu is for an rnn_cell", name);
     FDL_SCOPE;
     fdl_module *m = fdl_module_new(ops);
     cell *self = fdl_module_self(m);
@@ -108,6 +124,7 @@ static fdl_module *new_cell(const fdl_module_ops *ops, const fdl_kind *kind, con
         return NULL;
     int64_t rows = gates * hid;
     self->hid = hid;
+    self->relu = o.relu;
     self->w_ih = fdl_module_param(m, "weight_ih", new_uniform(FDL_SHAPE(rows, in), hid, o.dtype, o.device));
     self->w_hh = fdl_module_param(m, "weight_hh", new_uniform(FDL_SHAPE(rows, hid), hid, o.dtype, o.device));
     if (!o.no_bias) {
@@ -148,6 +165,47 @@ static fdl_status take_state(const fdl_refs *r, fdl_tensor **state)
     bool zeros = n == 1 && fdl_refs_initial(r, fdl_refs_name(r, 0));
     *state = n == 1 && !zeros ? fdl_refs_at(r, 0) : NULL;
     return n <= 1 ? FDL_OK : fdl_fail(FDL_E_ARG, "a cell takes x and its state, got %zu inputs", n + 1);
+}
+
+/* ---- rnn_cell ----------------------------------------------------------------------------------- */
+
+static fdl_tensor *rnn_cell_step(cell *m, fdl_tensor *x, fdl_tensor *h)
+{
+    if (!h)
+        h = zeros_beside(x, m->hid);
+    return fdl_rnn_cell(x, h, m->w_ih, m->w_hh, .b_ih = m->b_ih, .b_hh = m->b_hh, .relu = m->relu);
+}
+
+static fdl_tensor *rnn_cell_forward(void *self, fdl_tensor *x)
+{
+    return rnn_cell_step(self, x, NULL);
+}
+
+static fdl_tensor *rnn_cell_forward_named(void *self, fdl_tensor *x, const fdl_refs *r)
+{
+    fdl_tensor *h;
+    FDL_TRY_NULL(take_state(r, &h));
+    return rnn_cell_step(self, x, h);
+}
+
+static const fdl_module_ops rnn_cell_ops = {.kind = "rnn_cell",
+                                            .size = sizeof(cell),
+                                            .forward = rnn_cell_forward,
+                                            .forward_named = rnn_cell_forward_named};
+
+fdl_module *fdl_nn_rnn_cell_opt(int64_t in, int64_t hid, const fdl_nn_rnn_cell_opts *opts)
+{
+    return new_cell(&rnn_cell_ops, &kind_rnn_cell, "rnn_cell", 1, in, hid, opts);
+}
+
+fdl_tensor *fdl_nn_rnn_cell_forward_opt(fdl_module *m, fdl_tensor *x,
+                                        const fdl_nn_rnn_cell_forward_opts *opts)
+{
+    cell *self = cell_of("fdl_nn_rnn_cell_forward", m, &rnn_cell_ops);
+    if (!self)
+        return NULL;
+    FDL_SCOPE;
+    FDL_RETURN(rnn_cell_step(self, x, opts ? opts->h : NULL));
 }
 
 /* ---- gru_cell ----------------------------------------------------------------------------------- */

@@ -1,4 +1,4 @@
-/* Rows of a table: by index, and by position. */
+/* Rows of a table: by index, in bags of indices, and by position. */
 #include "flodl/embedding.h"
 
 #include "arguments.h"
@@ -9,6 +9,7 @@
 #include "flodl/inplace.h"
 #include "flodl/index.h"
 #include "flodl/nn.h"
+#include "flodl/shape.h"
 
 typedef struct embedding {
     fdl_tensor *weight;
@@ -33,6 +34,19 @@ static fdl_tensor *new_table(int64_t num, int64_t dim, const fdl_nn_embedding_op
     if (o->padding_idx.set)
         FDL_TRY_NULL(fdl_zero_(fdl_select(t, 0, o->padding_idx.value)));
     return t;
+}
+
+static bool good_table(const char *name, int64_t num, int64_t dim, const fdl_nn_embedding_opts *o)
+{
+    if (!arg_at_least(name, "num", num, 1) || !arg_at_least(name, "dim", dim, 1) ||
+        (o->padding_idx.set &&
+         !arg_within(name, "padding_idx", (double)o->padding_idx.value, (double)-num, (double)num - 1)) ||
+        !arg_within(name, "max_norm", o->max_norm, 0, 1e300))
+        return false;
+    double norm_type = fdl_opt_double(o->norm_type, 2);
+    if (!(norm_type > 0))
+        fdl_fail(FDL_E_ARG, "fdl_nn_%s: norm_type is %g, must be above 0", name, norm_type);
+    return norm_type > 0;
 }
 
 typedef struct embedding_args {
@@ -65,14 +79,8 @@ fdl_module *fdl_nn_embedding_opt(int64_t num, int64_t dim, const fdl_nn_embeddin
     static const fdl_module_ops ops = {
         .kind = "embedding", .size = sizeof(embedding), .forward = embedding_forward};
     const fdl_nn_embedding_opts o = opts ? *opts : (fdl_nn_embedding_opts){0};
-    if (!arg_at_least("embedding", "num", num, 1) || !arg_at_least("embedding", "dim", dim, 1) ||
-        (o.padding_idx.set && !arg_within("embedding", "padding_idx", (double)o.padding_idx.value,
-                                          (double)-num, (double)num - 1)) ||
-        !arg_within("embedding", "max_norm", o.max_norm, 0, 1e300))
+    if (!good_table("embedding", num, dim, &o))
         return NULL;
-    double norm_type = fdl_opt_double(o.norm_type, 2);
-    if (!(norm_type > 0))
-        return fdl_fail_null(FDL_E_ARG, "fdl_nn_embedding: norm_type is %g, must be above 0", norm_type);
     FDL_SCOPE;
     fdl_module *m = fdl_module_new(&ops);
     embedding *self = fdl_module_self(m);
@@ -81,9 +89,199 @@ fdl_module *fdl_nn_embedding_opt(int64_t num, int64_t dim, const fdl_nn_embeddin
     self->o = (fdl_embedding_opts){
         .padding_idx = o.padding_idx, .scale_grad_by_freq = o.scale_grad_by_freq, .sparse = o.sparse};
     self->max_norm = o.max_norm;
-    self->norm_type = norm_type;
+    self->norm_type = fdl_opt_double(o.norm_type, 2);
     self->weight = fdl_module_param(m, "weight", new_table(num, dim, &o));
     return DESCRIBED(m, embedding, (embedding_args){num, dim, o});
+}
+
+/* ---- bags --------------------------------------------------------------------------------------- */
+
+typedef struct bag {
+    fdl_tensor *weight;
+    fdl_embedding_bag_opts o;
+    double max_norm, norm_type;
+} bag;
+
+/* Where each row of [B, L] begins. */
+static fdl_tensor *row_offsets(fdl_tensor *indices)
+{
+    int64_t rows = fdl_size(indices, 0), length = fdl_size(indices, 1);
+    fdl_tensor *at =
+        fdl_arange(0, (double)rows, 1, .dtype = fdl_dtype_of(indices), .device = fdl_device_of(indices));
+    return fdl_mul(at, (double)length);
+}
+
+static fdl_tensor *bag_run(bag *m, fdl_tensor *indices, fdl_tensor *offsets, fdl_tensor *weights)
+{
+    int dims = fdl_ndim(indices);
+    char text[256];
+    fdl_embedding_bag_opts o = m->o;
+    if (dims != 1 && dims != 2)
+        return fdl_fail_null(FDL_E_SHAPE, "embedding_bag takes indices [B, L], or [S] with offsets, got %s",
+                             fdl_describe(indices, text, sizeof text));
+    if (dims == 2 && offsets)
+        return fdl_fail_null(FDL_E_ARG,
+                             "embedding_bag: each row of %s is a bag already; offsets are for indices [S]",
+                             fdl_describe(indices, text, sizeof text));
+    if (dims == 1 && !offsets)
+        return fdl_fail_null(FDL_E_ARG, "embedding_bag: indices %s need offsets, where each bag begins",
+                             fdl_describe(indices, text, sizeof text));
+    if (weights && !fdl_shape_eq(fdl_shape_of(weights), fdl_shape_of(indices)))
+        return fdl_fail_null(FDL_E_SHAPE, "embedding_bag: weights have the shape of the indices, got %s",
+                             fdl_describe(weights, text, sizeof text));
+    if (fdl_opt_double(m->max_norm, -1) >= 0)
+        FDL_TRY_NULL(fdl_embedding_renorm_(m->weight, indices, fdl_opt_double(m->max_norm, 0), m->norm_type));
+    if (dims == 2) {
+        offsets = row_offsets(indices);
+        indices = fdl_reshape(indices, FDL_SHAPE(-1));
+        if (weights && !(weights = fdl_reshape(weights, FDL_SHAPE(-1))))
+            return NULL;
+        o.include_last_offset = false;
+    }
+    o.per_sample_weights = weights;
+    return fdl_embedding_bag_opt(m->weight, indices, offsets, &o);
+}
+
+/* Further inputs: by their names, others by position. */
+static fdl_tensor *bag_forward(void *self, fdl_tensor *x, const fdl_refs *r)
+{
+    static const char *const names[2] = {"offsets", "weights"};
+    fdl_tensor *given[2] = {NULL, NULL};
+    for (size_t i = 0; i < fdl_refs_count(r); i++) {
+        const char *name = fdl_refs_name(r, i);
+        int k = strcmp(name, names[1]) == 0 || (given[0] && strcmp(name, names[0]) != 0);
+        if (given[k])
+            return fdl_fail_null(
+                FDL_E_ARG, "embedding_bag takes indices, offsets and weights; \"%s\" is one input too many",
+                name);
+        given[k] = fdl_refs_at(r, i);
+    }
+    return bag_run(self, x, given[0], given[1]);
+}
+
+typedef struct embedding_bag_args {
+    int64_t num, dim;
+    fdl_nn_embedding_bag_opts o;
+} embedding_bag_args;
+
+static fdl_module *make_embedding_bag(const void *args)
+{
+    const embedding_bag_args *a = args;
+    return fdl_nn_embedding_bag_opt(a->num, a->dim, &a->o);
+}
+
+/* A number of the weight's dtype. */
+static const char *onnx_of_weight(fdl_onnx *o, const bag *m, double x, const char *name)
+{
+    return onnx_tensor(o, fdl_full(FDL_SCALAR, x, .dtype = fdl_dtype_of(m->weight), .device = FDL_CPU),
+                       onnx_text(o, "%s/%s", onnx_place(o), name));
+}
+
+/* Sums of rows [B, L, dim] over the indices that aren't the padding, and how many these are. */
+static const char *onnx_sum_of_counted(fdl_onnx *o, const embedding_bag_args *a, const bag *m, int64_t length,
+                                       const char *x, const char *rows, const char **count)
+{
+    enum { INT64_TYPE = 7 };
+    int64_t padding = a->o.padding_idx.value;
+    x = OP_ATTR(o, "Cast", IN(x), A_INT("to", INT64_TYPE));
+    const char *is = OP(o, "Equal", IN(x, INTS(o, padding < 0 ? padding + a->num : padding)));
+    const char *zero = onnx_of_weight(o, m, 0, "zero"), *one = onnx_of_weight(o, m, 1, "one");
+    const char *factors = OP(o, "Where", IN(is, zero, one)); /* [B, L] */
+    const char *ones = onnx_expand(o, one, FDL_SHAPE(length, 1));
+    *count = OP(o, "Max", IN(OP(o, "MatMul", IN(factors, ones)), one));
+    return onnx_squeeze(o, OP(o, "MatMul", IN(onnx_unsqueeze(o, factors, 1), rows)), 1);
+}
+
+static const char *embedding_bag_onnx(fdl_onnx *o, const fdl_call *c, const char *const *x)
+{
+    const embedding_bag_args *a = c->args;
+    const bag *m = fdl_module_self(c->module);
+    if (fdl_opt_double(m->max_norm, -1) >= 0)
+        return onnx_refuse(o, "a max_norm changes the weight in forward, which ONNX can't");
+    if (c->inputs > 1 || c->x.ndim != 2)
+        return onnx_refuse(
+            o, "bags of several lengths, or with weights, aren't told in ONNX; give indices [B, L]");
+    const int64_t length = c->x.d[1], dim = 1;
+    const char *rows = OP(o, "Gather", IN(onnx_param(o, c->module, "weight"), *x));
+    if (a->o.mode == FDL_BAG_MAX) {
+        if (a->o.padding_idx.set)
+            return onnx_refuse(o, "a maximum that leaves the padding out isn't told in ONNX");
+        if (onnx_opset(o) < 18)
+            return OP_ATTR(o, "ReduceMax", IN(rows), A_INTS("axes", 1, &dim), A_INT("keepdims", 0));
+        return OP_ATTR(o, "ReduceMax", IN(rows, INTS(o, dim)), A_INT("keepdims", 0));
+    }
+    if (a->o.padding_idx.set) {
+        const char *count, *sum = onnx_sum_of_counted(o, a, m, length, *x, rows, &count);
+        return a->o.mode == FDL_BAG_SUM ? sum : OP(o, "Div", IN(sum, count));
+    }
+    const char *mean = onnx_squeeze(o, onnx_mean(o, rows, 1, &dim), 1);
+    return a->o.mode == FDL_BAG_SUM ? OP(o, "Mul", IN(mean, onnx_of_weight(o, m, (double)length, "length")))
+                                    : mean;
+}
+
+static const char *const bag_modes[] = {"mean", "sum", "max", NULL};
+
+KIND(embedding_bag, .name = "embedding_bag", .onnx = embedding_bag_onnx,
+     ARGS(embedding_bag_args, FDL_ARG(embedding_bag_args, num, INT64),
+          FDL_ARG(embedding_bag_args, dim, INT64),
+          {.name = "mode",
+           .type = FDL_FIELD_ENUM,
+           .offset = offsetof(embedding_bag_args, o.mode),
+           .names = bag_modes},
+          FDL_OPT(embedding_bag_args, padding_idx, OPT_INT),
+          FDL_OPT(embedding_bag_args, include_last_offset, BOOL),
+          FDL_OPT(embedding_bag_args, max_norm, OPT_DOUBLE),
+          FDL_OPT(embedding_bag_args, norm_type, OPT_DOUBLE),
+          FDL_OPT(embedding_bag_args, scale_grad_by_freq, BOOL), FDL_OPT(embedding_bag_args, sparse, BOOL),
+          FDL_OPT(embedding_bag_args, dtype, DTYPE)));
+
+static const fdl_module_ops bag_ops = {
+    .kind = "embedding_bag", .size = sizeof(bag), .forward_named = bag_forward};
+
+fdl_module *fdl_nn_embedding_bag_opt(int64_t num, int64_t dim, const fdl_nn_embedding_bag_opts *opts)
+{
+    const fdl_nn_embedding_bag_opts o = opts ? *opts : (fdl_nn_embedding_bag_opts){0};
+    const fdl_nn_embedding_opts table = {.padding_idx = o.padding_idx,
+                                         .max_norm = o.max_norm,
+                                         .norm_type = o.norm_type,
+                                         .dtype = o.dtype,
+                                         .device = o.device};
+    if (!good_table("embedding_bag", num, dim, &table))
+        return NULL;
+    if ((unsigned)o.mode > FDL_BAG_MAX)
+        return fdl_fail_null(FDL_E_ARG, "fdl_nn_embedding_bag: mode is %d, which is none", (int)o.mode);
+    if (o.mode == FDL_BAG_MAX && (o.scale_grad_by_freq || o.sparse))
+        return fdl_fail_null(FDL_E_ARG, "fdl_nn_embedding_bag: %s is not for mode FDL_BAG_MAX",
+                             o.sparse ? "sparse" : "scale_grad_by_freq");
+    FDL_SCOPE;
+    fdl_module *m = fdl_module_new(&bag_ops);
+    bag *self = fdl_module_self(m);
+    if (!self)
+        return NULL;
+    self->o = (fdl_embedding_bag_opts){.mode = o.mode,
+                                       .include_last_offset = o.include_last_offset,
+                                       .padding_idx = o.padding_idx,
+                                       .scale_grad_by_freq = o.scale_grad_by_freq,
+                                       .sparse = o.sparse};
+    self->max_norm = o.max_norm;
+    self->norm_type = fdl_opt_double(o.norm_type, 2);
+    self->weight = fdl_module_param(m, "weight", new_table(num, dim, &table));
+    return DESCRIBED(m, embedding_bag, (embedding_bag_args){num, dim, o});
+}
+
+fdl_tensor *fdl_nn_embedding_bag_forward_opt(fdl_module *m, fdl_tensor *indices, fdl_tensor *offsets,
+                                             const fdl_nn_embedding_bag_forward_opts *opts)
+{
+    static const char function[] = "fdl_nn_embedding_bag_forward";
+    if (!m || !indices || (!offsets && fdl_error_pending() != FDL_OK)) {
+        fdl_null_operand(function, !m ? "m" : indices ? "offsets" : "indices");
+        return NULL;
+    }
+    if (fdl_module_ops_of(m) != &bag_ops)
+        return fdl_fail_null(FDL_E_ARG, "%s: m is a %s, must be an embedding_bag", function,
+                             fdl_module_kind(m));
+    FDL_SCOPE;
+    FDL_RETURN(bag_run(fdl_module_self(m), indices, offsets, opts ? opts->weights : NULL));
 }
 
 /* ---- positions ---------------------------------------------------------------------------------- */

@@ -105,3 +105,17 @@ const fdl_kind *fdl_module_description(fdl_module *m, const void **args)
         *args = m ? m->real->args : NULL;
     return m ? m->real->kind : NULL;
 }
+
+fdl_module *module_field_child(fdl_module *m, const fdl_field *f, int i)
+{
+    char name[128];
+    const char *base = f->child ? f->child : f->name;
+    if (f->type == FDL_FIELD_MODULES)
+        snprintf(name, sizeof name, "%s%s%d", base, *base ? "_" : "", i);
+    else
+        snprintf(name, sizeof name, "%s", i ? "" : base);
+    for (int k = 0; k < m->children.n; k++)
+        if (strcmp(m->children.names[k], name) == 0)
+            return m->children.at[k];
+    return NULL;
+}

@@ -6,7 +6,7 @@ typedef struct leaf_rename {
     legacy_leaf to;
 } leaf_rename;
 
-#define CELLS " grucell lstmcell rnncell "
+#define CELLS " grucell lstmcell rnn_cell "
 #define LAYERS " gru lstm rnn "
 #define ATTENTION " multihead_attention "
 #define NORMS " batchnorm batchnorm2d batch_norm1d batch_norm3d "

@@ -186,6 +186,9 @@ int module_parts(fdl_module *m);
 module_part module_part_at(fdl_module *m, int i);
 /* The layer in an adapter that fdl_nn_lora made; NULL: m is none. */
 fdl_module *lora_base(fdl_module *m);
+/* The child that field f, FDL_FIELD_MODULE or FDL_FIELD_MODULES, of m's description stands for: the i-th; NULL behind the last. */
+struct fdl_field;
+fdl_module *module_field_child(fdl_module *m, const struct fdl_field *f, int i);
 /* The mode of m alone. */
 void module_set_training(fdl_module *m, bool training);
 /* Bare leaf name of entry i; in a list made with .legacy the one of that view. */

@@ -128,7 +128,7 @@ const char *onnx_refuse(fdl_onnx *o, const char *format, ...)
 
 static void put_attribute(proto *node, const onnx_attr *a)
 {
-    enum { is_float = 1, is_int = 2, is_string = 3, is_ints = 7 };
+    enum { is_float = 1, is_int = 2, is_string = 3, is_ints = 7, is_strings = 8 };
     proto p = {0};
     proto_text(&p, 1, a->name);
     switch (a->type) {
@@ -148,6 +148,11 @@ static void put_attribute(proto *node, const onnx_attr *a)
         for (int i = 0; i < a->n; i++)
             proto_int(&p, 8, a->ints[i]);
         proto_int(&p, 20, is_ints);
+        break;
+    case ONNX_TEXTS:
+        for (int i = 0; i < a->n; i++)
+            proto_text(&p, 9, a->texts[i]);
+        proto_int(&p, 20, is_strings);
     }
     proto_message(node, 5, &p);
 }

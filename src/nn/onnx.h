@@ -9,12 +9,13 @@
 /* One attribute. */
 typedef struct onnx_attr {
     const char *name; /* NULL: the end */
-    enum { ONNX_INT, ONNX_FLOAT, ONNX_TEXT, ONNX_INTS } type;
+    enum { ONNX_INT, ONNX_FLOAT, ONNX_TEXT, ONNX_INTS, ONNX_TEXTS } type;
     int64_t i;
     double f;
     const char *text;
     int n;
     const int64_t *ints;
+    const char *const *texts;
 } onnx_attr;
 #define A_INT(name_, v)                           \
     {                                             \
@@ -31,6 +32,10 @@ typedef struct onnx_attr {
 #define A_INTS(name_, n_, v)                                     \
     {                                                            \
         .name = name_, .type = ONNX_INTS, .n = (n_), .ints = (v) \
+    }
+#define A_TEXTS(name_, n_, v)                                      \
+    {                                                              \
+        .name = name_, .type = ONNX_TEXTS, .n = (n_), .texts = (v) \
     }
 
 /* An operation of so many inputs ("": one that is left out) and results; results' names in out. */

@@ -8,6 +8,7 @@
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/embedding_bag.h>
 #include <ATen/ops/embedding_renorm.h>
+#include <ATen/ops/empty.h>
 
 using namespace flodl;
 
@@ -91,6 +92,8 @@ at::Tensor bags(const at::Tensor &w, const at::Tensor &idx, const at::Tensor &of
         fail(FDL_E_ARG, ".scale_grad_by_freq and .sparse are not for .mode = FDL_BAG_MAX");
     check_offsets(offsets, idx, o.include_last_offset);
     check_range(w, idx);
+    if (w.is_meta()) /* libtorch has no kernel for it, and the CPU's reads what zeros without memory don't have */
+        return at::empty({offsets.numel() - o.include_last_offset, w.size(1)}, w.options());
     return std::get<0>(at::embedding_bag(w, idx, offsets, o.scale_grad_by_freq, modes[o.mode], o.sparse,
                                          maybe(o.per_sample_weights), o.include_last_offset,
                                          padding(w, o.padding_idx)));

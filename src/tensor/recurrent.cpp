@@ -1,10 +1,12 @@
-/* Recurrent cells and layers. Libtorch and the libraries under it take the weights' shapes on trust in
+/* Recurrent cells and layers, packed sequences. Libtorch and the libraries under it take the weights' shapes on trust in
  * places, so they are checked here. */
 #include "flodl/recurrent.h"
 #include "spatial.h"
 
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/_cudnn_rnn_flatten_weight.h>
+#include <ATen/ops/_pack_padded_sequence.h>
+#include <ATen/ops/_pad_packed_sequence.h>
 #include <ATen/ops/_use_cudnn_rnn_flatten_weight.h>
 #include <ATen/ops/cudnn_is_acceptable.h>
 #include <ATen/ops/gru.h>
@@ -87,7 +89,38 @@ class cell
 
 /* ---- layers ---- */
 
-/* The operands of whole sequences, with a batch dim. */
+/* Counts on the host, which libtorch's kernels read there; `own` holds them. */
+const int64_t *counts(const char *name, const at::Tensor &t, at::Tensor &own)
+{
+    if (t.scalar_type() != at::kLong)
+        fail(FDL_E_DTYPE, "%s is int64; fdl_long converts", name);
+    if (!t.device().is_cpu())
+        fail(FDL_E_DEVICE, "%s is on the CPU", name);
+    if (t.dim() != 1 || !t.numel())
+        fail(FDL_E_SHAPE, "%s has one dim, of 1 at least", name);
+    own = t.contiguous();
+    return own.const_data_ptr<int64_t>();
+}
+
+/* How many sequences the first of x's packed steps has. */
+int64_t check_batch_sizes(const at::Tensor &sizes, const at::Tensor &x)
+{
+    at::Tensor own;
+    const int64_t *at = counts("batch_sizes", sizes, own);
+    int64_t sum = 0;
+    for (int64_t i = 0; i < own.numel(); i++) {
+        if (at[i] < 1 || (i && at[i] > at[i - 1]))
+            fail(FDL_E_ARG, "batch_sizes[%lld] is %lld; they are at least 1 and never grow", (long long)i,
+                 (long long)at[i]);
+        sum += at[i];
+    }
+    if (x.dim() < 1 || x.size(0) != sum)
+        fail(FDL_E_SHAPE, "batch_sizes come to %lld steps, x is %s", (long long)sum,
+             shape_text(x.sizes()).text);
+    return at[0];
+}
+
+/* The operands of whole sequences, with a batch dim; of a packed x [S, in] only the states have one. */
 struct layers {
     at::Tensor x, h0, c0;
     bool batched;
@@ -97,7 +130,7 @@ struct layers {
     template <class Opts>
     layers(int64_t g, const at::Tensor &x_, const at::Tensor &h, const at::Tensor *c, fdl_list params,
            const Opts &o)
-        : x(x_), h0(h), batched(x_.dim() == 3), n(o.layers ? o.layers : 1),
+        : x(x_), h0(h), batched(x_.dim() == 3 || o.batch_sizes), n(o.layers ? o.layers : 1),
           dropout(fdl_opt_double(o.dropout, 0))
     {
         if (c)
@@ -106,13 +139,17 @@ struct layers {
             fail(FDL_E_ARG, ".layers is %d; it is at least 1", o.layers);
         if (!(dropout >= 0 && dropout <= 1))
             fail(FDL_E_ARG, ".dropout is %g; it is from 0 to 1", dropout);
-        if (x.dim() != 2 && x.dim() != 3)
-            fail(FDL_E_SHAPE, "x is [L, N, in], or [L, in] without a batch, got %s",
+        bool packed = o.batch_sizes;
+        if (packed ? x.dim() != 2 : x.dim() != 2 && x.dim() != 3)
+            fail(FDL_E_SHAPE,
+                 packed ? "a packed x is [S, in], got %s"
+                        : "x is [L, N, in], or [L, in] without a batch, got %s",
                  shape_text(x.sizes()).text);
         same_dtype("h0", h0, x);
-        if (h0.dim() != x.dim() || (c && c0.dim() != x.dim()))
-            fail(FDL_E_SHAPE, "the states have %lld dims as x has, got %s", (long long)x.dim(),
-                 shape_text(h0.dim() != x.dim() ? h0.sizes() : c0.sizes()).text);
+        int64_t dims = batched ? 3 : 2;
+        if (h0.dim() != dims || (c && c0.dim() != dims))
+            fail(FDL_E_SHAPE, "the states have %lld dims%s, got %s", (long long)dims,
+                 packed ? "" : " as x has", shape_text(h0.dim() != dims ? h0.sizes() : c0.sizes()).text);
         if (!batched) {
             x = x.unsqueeze(o.batch_first ? 0 : 1);
             h0 = h0.unsqueeze(1);
@@ -122,8 +159,9 @@ struct layers {
         h0 = h0.contiguous(); /* cuDNN takes no other */
         if (c)
             c0 = c0.contiguous();
-        int64_t d = o.bidirectional ? 2 : 1, batch = x.size(o.batch_first ? 0 : 1), in = x.size(2);
-        if (x.size(o.batch_first ? 1 : 0) < 1)
+        int64_t d = o.bidirectional ? 2 : 1, in = x.size(-1);
+        int64_t batch = packed ? check_batch_sizes(o.batch_sizes->t, x) : x.size(o.batch_first ? 0 : 1);
+        if (!packed && x.size(o.batch_first ? 1 : 0) < 1)
             fail(FDL_E_SHAPE, "the sequence has no steps");
         projected = h0.size(2);
         hidden = c ? c0.size(2) : projected;
@@ -216,10 +254,12 @@ fdl_tensor *fdl_gru_opt(fdl_tensor *x, fdl_tensor *h0, fdl_list params, const fd
 {
     const fdl_gru_opts &o = or_default(opts);
     result h_n(o.h_n);
-    return OP_DO((x, h0, params), {
+    return OP_DO((x, h0, params, opt(o.batch_sizes)), {
         layers l(3, x->t, h0->t, nullptr, params, o);
-        auto both = at::gru(l.x, l.h0, tensors(params), !o.no_bias, l.n, l.dropout, o.training,
-                            o.bidirectional, o.batch_first);
+        auto both = o.batch_sizes ? at::gru(l.x, o.batch_sizes->t, l.h0, tensors(params), !o.no_bias, l.n,
+                                            l.dropout, o.training, o.bidirectional)
+                                  : at::gru(l.x, l.h0, tensors(params), !o.no_bias, l.n, l.dropout,
+                                            o.training, o.bidirectional, o.batch_first);
         l.give(h_n, std::move(std::get<1>(both)));
         return l.out(std::move(std::get<0>(both)), o);
     });
@@ -231,11 +271,13 @@ fdl_tensor *fdl_lstm_opt(fdl_tensor *x, fdl_tensor *h0, fdl_tensor *c0, fdl_list
     const fdl_lstm_opts &o = or_default(opts);
     result h_n(o.h_n);
     result c_n(o.c_n);
-    return OP_DO((x, h0, c0, params), {
+    return OP_DO((x, h0, c0, params, opt(o.batch_sizes)), {
         layers l(4, x->t, h0->t, &c0->t, params, o);
         at::Tensor states[] = {l.h0, l.c0};
-        auto all = at::lstm(l.x, states, tensors(params), !o.no_bias, l.n, l.dropout, o.training,
-                            o.bidirectional, o.batch_first);
+        auto all = o.batch_sizes ? at::lstm(l.x, o.batch_sizes->t, states, tensors(params), !o.no_bias, l.n,
+                                            l.dropout, o.training, o.bidirectional)
+                                 : at::lstm(l.x, states, tensors(params), !o.no_bias, l.n, l.dropout,
+                                            o.training, o.bidirectional, o.batch_first);
         l.give(h_n, std::move(std::get<1>(all)));
         l.give(c_n, std::move(std::get<2>(all)));
         return l.out(std::move(std::get<0>(all)), o);
@@ -246,14 +288,64 @@ fdl_tensor *fdl_rnn_opt(fdl_tensor *x, fdl_tensor *h0, fdl_list params, const fd
 {
     const fdl_rnn_opts &o = or_default(opts);
     result h_n(o.h_n);
-    return OP_DO((x, h0, params), {
+    return OP_DO((x, h0, params, opt(o.batch_sizes)), {
         layers l(1, x->t, h0->t, nullptr, params, o);
-        auto both = o.relu ? at::rnn_relu(l.x, l.h0, tensors(params), !o.no_bias, l.n, l.dropout, o.training,
-                                          o.bidirectional, o.batch_first)
-                           : at::rnn_tanh(l.x, l.h0, tensors(params), !o.no_bias, l.n, l.dropout, o.training,
-                                          o.bidirectional, o.batch_first);
+        tensors all(params);
+        auto run = [&](auto &&rnn) {
+            return o.batch_sizes ? rnn(l.x, o.batch_sizes->t, l.h0, all, !o.no_bias, l.n, l.dropout,
+                                       o.training, o.bidirectional)
+                                 : rnn(l.x, l.h0, all, !o.no_bias, l.n, l.dropout, o.training,
+                                       o.bidirectional, o.batch_first);
+        };
+        auto relu = [](auto &&...a) { return at::rnn_relu(a...); };
+        auto tanh = [](auto &&...a) { return at::rnn_tanh(a...); };
+        auto both = o.relu ? run(relu) : run(tanh);
         l.give(h_n, std::move(std::get<1>(both)));
         return l.out(std::move(std::get<0>(both)), o);
+    });
+}
+
+fdl_tensor *fdl_pack_steps_opt(fdl_tensor *x, fdl_tensor *lengths, const fdl_pack_steps_opts *opts)
+{
+    const fdl_pack_steps_opts &o = or_default(opts);
+    result batch_sizes(o.batch_sizes);
+    return OP_DO((x, lengths), {
+        at::Tensor own;
+        const int64_t *at = counts("lengths", lengths->t, own);
+        if (x->t.dim() < 2)
+            fail(FDL_E_SHAPE, "x has dims for the steps and for the sequences");
+        int64_t n = x->t.size(o.batch_first ? 0 : 1), most = x->t.size(o.batch_first ? 1 : 0);
+        if (own.numel() != n)
+            fail(FDL_E_SHAPE, "%lld lengths for %lld sequences", (long long)own.numel(), (long long)n);
+        for (int64_t i = 0; i < n; i++)
+            if (at[i] < 1 || at[i] > most)
+                fail(FDL_E_ARG, "length %lld is %lld; x has steps for 1 to %lld", (long long)i,
+                     (long long)at[i], (long long)most);
+            else if (i && at[i] > at[i - 1])
+                fail(FDL_E_ARG,
+                     "length %lld is %lld, above the one before it; the longest come first (fdl_pack_padded "
+                     "sorts with .unsorted)",
+                     (long long)i, (long long)at[i]);
+        auto both = at::_pack_padded_sequence(x->t, own, o.batch_first);
+        batch_sizes.give(std::move(std::get<1>(both)));
+        return std::move(std::get<0>(both));
+    });
+}
+
+fdl_tensor *fdl_unpack_steps_opt(fdl_tensor *x, fdl_tensor *batch_sizes, const fdl_unpack_steps_opts *opts)
+{
+    const fdl_unpack_steps_opts &o = or_default(opts);
+    result lengths(o.lengths);
+    return OP_DO((x, batch_sizes), {
+        check_batch_sizes(batch_sizes->t, x->t);
+        int64_t n = batch_sizes->t.numel();
+        if (o.total_length && o.total_length < n)
+            fail(FDL_E_ARG, ".total_length is %lld, the longest sequence has %lld steps",
+                 (long long)o.total_length, (long long)n);
+        auto both = at::_pad_packed_sequence(x->t, batch_sizes->t.contiguous(), o.batch_first,
+                                             scalar(o.value), o.total_length ? o.total_length : -1);
+        lengths.give(std::move(std::get<1>(both)));
+        return std::move(std::get<0>(both));
     });
 }
 

@@ -125,6 +125,7 @@ static const char *const refused[][2] = {
     {"circular_pad3d_sides", "opset = 19"},
     {"conv1d_circular", "opset = 19"},
     {"conv2d_circular_same", "opset = 19"},
+    {"embedding_bag_max_norm", "max_norm"},
     {"embedding_max_norm", "max_norm"},
     {"fold", "opset = 18"},
     {"fold_all", "opset = 18"},
@@ -132,6 +133,7 @@ static const char *const refused[][2] = {
     {"gaussian_blur_circular", "opset = 19"},
     {"gru_cell_no_bias", "single row"},
     {"local_response_norm_even", "neighbours"},
+    {"lstm_proj", "projection"},
     {"multihead_attention_unbatched", "add_zero_attn"},
     {"upsample_area", "areas"},
 };

@@ -28,6 +28,10 @@ static void wrong_arguments_are_named(void **state)
     FDL_SCOPE;
     REFUSED(fdl_nn_linear(0, 2), "fdl_nn_linear", "in is 0");
     REFUSED(fdl_nn_linear(2, -1), "out is -1");
+    REFUSED(fdl_nn_linear(-1, 2), "in is -1");
+    REFUSED(fdl_nn_bilinear(0, 2, 3), "fdl_nn_bilinear", "in1 is 0");
+    REFUSED(fdl_nn_bilinear(2, -2, 3), "in2 is -2");
+    REFUSED(fdl_nn_bilinear(2, 2, 0), "out is 0");
     REFUSED(fdl_nn_unflatten(1, FDL_SHAPE(-1, -1)), "shape");
     REFUSED(fdl_nn_unflatten(1, FDL_SHAPE(2, -2)), "shape", "-2");
     REFUSED(fdl_nn_flatten(.start = FDL_SOME(99)), "start", "99");
@@ -86,6 +90,13 @@ static void wrong_arguments_are_named(void **state)
     REFUSED(fdl_nn_embedding(3, 3, .padding_idx = FDL_SOME(-4)), "padding_idx is -4");
     REFUSED(fdl_nn_embedding(3, 3, .max_norm = -1), "max_norm is -1");
     REFUSED(fdl_nn_embedding(3, 3, .max_norm = 1, .norm_type = -2), "norm_type is -2");
+    REFUSED(fdl_nn_embedding_bag(0, 3), "fdl_nn_embedding_bag", "num is 0");
+    REFUSED(fdl_nn_embedding_bag(3, -1), "dim is -1");
+    REFUSED(fdl_nn_embedding_bag(3, 3, .padding_idx = FDL_SOME(3)), "padding_idx is 3");
+    REFUSED(fdl_nn_embedding_bag(3, 3, .mode = (fdl_bag_mode)7), "mode is 7");
+    REFUSED(fdl_nn_embedding_bag(3, 3, .mode = FDL_BAG_MAX, .sparse = true), "sparse", "FDL_BAG_MAX");
+    REFUSED(fdl_nn_embedding_bag(3, 3, .mode = FDL_BAG_MAX, .scale_grad_by_freq = true),
+            "scale_grad_by_freq");
     REFUSED(fdl_nn_position_embedding(0, 3), "fdl_nn_position_embedding", "max is 0");
     REFUSED(fdl_nn_position_embedding(3, -1), "dim is -1");
 
@@ -106,7 +117,12 @@ static void wrong_arguments_are_named(void **state)
     REFUSED(fdl_nn_lstm(2, 2, .dropout = 1.5), "dropout is 1.5");
     REFUSED(fdl_nn_lstm(2, 2, .proj = 2), "proj is 2");
     REFUSED(fdl_nn_gru(2, 2, .proj = 1), "proj is 1", "lstm");
+    REFUSED(fdl_nn_lstm(2, 2, .relu = true), "relu", "rnn");
+    REFUSED(fdl_nn_rnn(2, 2, .proj = 1), "proj is 1", "lstm");
+    REFUSED(fdl_nn_rnn(2, 0), "fdl_nn_rnn", "hid is 0");
     REFUSED(fdl_nn_gru_cell(2, 0), "hid is 0");
+    REFUSED(fdl_nn_rnn_cell(2, -2), "fdl_nn_rnn_cell", "hid is -2");
+    REFUSED(fdl_nn_gru_cell(2, 2, .relu = true), "relu", "rnn_cell");
     REFUSED(fdl_nn_lstm_cell(0, 2), "in is 0");
 }
 
