@@ -100,7 +100,8 @@ function linked(text_, name)
 }
 function options_note(name, note,    s)
 {
-    s = options_of(name, 99)
+    # One struct serves all optimizers: its fields' comments say whose they are.
+    s = options[name in has_options ? has_options[name] : name] == "fdl_optim_opts" ? "" : options_of(name, 99)
     s = s == "" ? "" : "options " code(s)
     gsub(/\|/, "\\|", note)
     return s (s != "" && note != "" ? "; " : "") note
