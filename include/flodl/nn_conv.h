@@ -53,6 +53,16 @@ FDL_API fdl_module *fdl_nn_conv_transpose2d_opt(int64_t in, int64_t out, int64_t
 FDL_API fdl_module *fdl_nn_conv_transpose3d_opt(int64_t in, int64_t out, int64_t k,
                                                 const fdl_nn_conv_transpose_opts *opts);
 
+typedef struct fdl_nn_conv_transpose_forward_opts {
+    int opts_;
+    fdl_shape size; /* the result's extents, FDL_DIMS(H, W), instead of those that output_padding gives */
+} fdl_nn_conv_transpose_forward_opts;
+/* The forward of a transposed convolution (another module: FDL_E_ARG) with output_size: several extents lead to the same one of
+ * a convolution with a stride. [N, in, ...] -> [N, out, size]; one that isn't less than a stride above
+ * (L - 1) stride - 2 padding + dilation (k - 1) + 1: FDL_E_SHAPE. */
+FDL_API fdl_tensor *fdl_nn_conv_transpose_forward_opt(fdl_module *m, fdl_tensor *x,
+                                                      const fdl_nn_conv_transpose_forward_opts *opts);
+
 FDL_END_DECLS
 
 #ifndef __cplusplus
@@ -73,6 +83,9 @@ FDL_END_DECLS
 #define fdl_nn_conv_transpose3d(in, out, ...) fdl_nn_conv_transpose3d_(in, out, __VA_ARGS__, .opts_ = 0)
 #define fdl_nn_conv_transpose3d_(in, out, k, ...) \
     fdl_nn_conv_transpose3d_opt(in, out, k, FDL_NN_CONV_TRANSPOSE_OPTS_(__VA_ARGS__))
+#define fdl_nn_conv_transpose_forward(m, ...) fdl_nn_conv_transpose_forward_(m, __VA_ARGS__, .opts_ = 0)
+#define fdl_nn_conv_transpose_forward_(m, x, ...) \
+    fdl_nn_conv_transpose_forward_opt(m, x, &(fdl_nn_conv_transpose_forward_opts){__VA_ARGS__})
 #endif
 
 #endif

@@ -18,7 +18,7 @@ FDL_API fdl_module *fdl_nn_dropout3d(double p);
 /* nn.AlphaDropout, nn.FeatureAlphaDropout: keep mean 0 and variance 1, for selu networks. */
 FDL_API fdl_module *fdl_nn_alpha_dropout(double p);
 FDL_API fdl_module *fdl_nn_feature_alpha_dropout(double p);
-/* torchvision.ops.StochasticDepth, mode "row": each index of the first dim of x [N, *] is dropped whole with probability p, and
+/* torchvision.ops.StochasticDepth, mode "row", also known as drop path: each index of the first dim of x [N, *] is dropped whole with probability p, and
  * what is left scaled by 1 / (1 - p) -> [N, *]. For a residual branch: fdl_flow_also(m, .drop = p). */
 FDL_API fdl_module *fdl_nn_stochastic_depth(double p);
 

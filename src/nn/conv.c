@@ -366,3 +366,44 @@ fdl_module *fdl_nn_conv_transpose3d_opt(int64_t in, int64_t out, int64_t k,
 {
     return new_conv_transpose(3, in, out, k, opts);
 }
+
+fdl_tensor *fdl_nn_conv_transpose_forward_opt(fdl_module *m, fdl_tensor *x,
+                                              const fdl_nn_conv_transpose_forward_opts *opts)
+{
+    static fdl_tensor *(*const convs[])(fdl_tensor *, fdl_tensor *, const fdl_conv_transpose_opts *) = {
+        fdl_conv_transpose1d_opt, fdl_conv_transpose2d_opt, fdl_conv_transpose3d_opt};
+    const fdl_shape size = opts ? opts->size : (fdl_shape){0};
+    if (!m || !x)
+        return fdl_null_operand("fdl_nn_conv_transpose_forward", m ? "x" : "m"), NULL;
+    int n = 1;
+    while (n <= 3 && fdl_module_ops_of(m) != &conv_transpose_ops[n - 1])
+        n++;
+    if (n > 3)
+        return fdl_fail_null(FDL_E_ARG,
+                             "fdl_nn_conv_transpose_forward: got a %s, needs a transposed convolution",
+                             fdl_module_kind(m));
+    const conv_transpose *self = fdl_module_self(m);
+    if (size.ndim == 0)
+        return fdl_forward(m, x);
+    if (size.ndim != n)
+        return fdl_fail_null(FDL_E_ARG, "fdl_nn_conv_transpose_forward: .size has %d extents, must have %d",
+                             size.ndim, n);
+    fdl_shape in = fdl_shape_of(x), w = fdl_shape_of(self->weight);
+    fdl_conv_transpose_opts o = self->o;
+    char text[256];
+    if (in.ndim != n + 1 && in.ndim != n + 2)
+        return fdl_fail_null(FDL_E_SHAPE, "fdl_nn_conv_transpose_forward: takes %d or %d dims, got %s", n + 1,
+                             n + 2, fdl_describe(x, text, sizeof text));
+    for (int i = 0; i < n; i++) {
+        int64_t least = (in.d[in.ndim - n + i] - 1) * o.stride_dims.d[i] - 2 * o.padding_dims.d[i] +
+                        o.dilation_dims.d[i] * (w.d[2 + i] - 1) + 1;
+        o.output_padding_dims.d[i] = size.d[i] - least;
+        if (size.d[i] < least || size.d[i] >= least + o.stride_dims.d[i])
+            return fdl_fail_null(FDL_E_SHAPE,
+                                 "fdl_nn_conv_transpose_forward: an extent of .size is %" PRId64
+                                 ", must be from %" PRId64 " to %" PRId64 " for %s",
+                                 size.d[i], least, least + o.stride_dims.d[i] - 1,
+                                 fdl_describe(x, text, sizeof text));
+    }
+    return convs[n - 1](x, self->weight, &o);
+}

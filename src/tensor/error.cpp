@@ -173,6 +173,7 @@ fdl_status classify(const std::string &text)
                         "input batch",
                         "weight of size",
                         "Kernel",
+                        "wrapping around more than once",
                         "kernel"}))
         return FDL_E_SHAPE;
     return FDL_E_TORCH;
@@ -203,7 +204,8 @@ const char *hint(const std::string &text)
     if (contains(text, {"single memory location"}))
         return "; fdl_clone gives each element a place of its own";
     if (contains(text, {"backward through the graph a second time"}))
-        return "; pass .retain_graph = true to the first fdl_backward, or, where the state of a graph leads into an "
+        return "; pass .retain_graph = true to the first fdl_backward, or, where the state of a graph leads "
+               "into an "
                "earlier call, end each step with fdl_graph_end_step";
     if (contains(text, {"deterministic implementation"}))
         return "; fdl_deterministic(false) around it, or .warn_only = true, allows it";
