@@ -48,6 +48,10 @@ foreach(source ${test_sources})
   endif()
 endforeach()
 
+# What takes longer than everyday tests may: ctest -C long -L long.
+add_test(NAME train.ckpt_killed.long CONFIGURATIONS long COMMAND test_train_ckpt_killed)
+set_tests_properties(train.ckpt_killed.long PROPERTIES LABELS long TIMEOUT 600 ENVIRONMENT "OMP_NUM_THREADS=1;FLODL_KILLS=1000")
+
 # Each public function's bad calls are written from the headers.
 set(bad_calls ${CMAKE_CURRENT_BINARY_DIR}/tests/bad_calls.inc)
 file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/tests)

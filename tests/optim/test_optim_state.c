@@ -13,32 +13,51 @@ static const struct method {
     const char *name;
     maker make;
     fdl_optim_opts o;
+    bool matrices; /* takes no others */
+    bool half;     /* of a model in bfloat16 */
 } methods[] = {
-    {"sgd", fdl_optim_sgd_opt, {.lr = 0.1}},
-    {"sgd, momentum", fdl_optim_sgd_opt, {.lr = 0.1, .momentum = 0.9, .weight_decay = 0.01}},
-    {"sgd, dampened", fdl_optim_sgd_opt, {.lr = 0.1, .momentum = 0.9, .dampening = 0.5}},
-    {"sgd, nesterov", fdl_optim_sgd_opt, {.lr = 0.1, .momentum = 0.9, .nesterov = true, .maximize = true}},
-    {"adam", fdl_optim_adam_opt, {.lr = 0.01}},
-    {"adam, amsgrad", fdl_optim_adam_opt, {.lr = 0.01, .amsgrad = true, .weight_decay = 0.1}},
-    {"adamw", fdl_optim_adamw_opt, {.lr = 0.01, .beta1 = 0.8}},
-    {"rmsprop", fdl_optim_rmsprop_opt, {.lr = 0.01}},
-    {"rmsprop, centered", fdl_optim_rmsprop_opt, {.lr = 0.01, .centered = true, .momentum = 0.5}},
-    {"adagrad", fdl_optim_adagrad_opt, {.lr = 0.1, .lr_decay = 0.1, .initial_accumulator = 0.25}},
-    {"adadelta", fdl_optim_adadelta_opt, {.lr = 1}},
-    {"adamax", fdl_optim_adamax_opt, {.lr = 0.01}},
-    {"nadam", fdl_optim_nadam_opt, {.lr = 0.01, .momentum_decay = 0.1}},
-    {"radam", fdl_optim_radam_opt, {.lr = 0.01, .decoupled = true, .weight_decay = 0.1}},
-    {"lion", fdl_optim_lion_opt, {.lr = 0.01, .weight_decay = 0.1}},
+    {"sgd", fdl_optim_sgd_opt, .o = {.lr = 0.1}},
+    {"sgd, momentum", fdl_optim_sgd_opt, .o = {.lr = 0.1, .momentum = 0.9, .weight_decay = 0.01}},
+    {"sgd, dampened", fdl_optim_sgd_opt, .o = {.lr = 0.1, .momentum = 0.9, .dampening = 0.5}},
+    {"sgd, nesterov", fdl_optim_sgd_opt,
+     .o = {.lr = 0.1, .momentum = 0.9, .nesterov = true, .maximize = true}},
+    {"adam", fdl_optim_adam_opt, .o = {.lr = 0.01}},
+    {"adam, amsgrad", fdl_optim_adam_opt, .o = {.lr = 0.01, .amsgrad = true, .weight_decay = 0.1}},
+    {"adamw", fdl_optim_adamw_opt, .o = {.lr = 0.01, .beta1 = 0.8}},
+    {"rmsprop", fdl_optim_rmsprop_opt, .o = {.lr = 0.01}},
+    {"rmsprop, centered", fdl_optim_rmsprop_opt, .o = {.lr = 0.01, .centered = true, .momentum = 0.5}},
+    {"adagrad", fdl_optim_adagrad_opt, .o = {.lr = 0.1, .lr_decay = 0.1, .initial_accumulator = 0.25}},
+    {"adadelta", fdl_optim_adadelta_opt, .o = {.lr = 1}},
+    {"adamax", fdl_optim_adamax_opt, .o = {.lr = 0.01}},
+    {"nadam", fdl_optim_nadam_opt, .o = {.lr = 0.01, .momentum_decay = 0.1}},
+    {"radam", fdl_optim_radam_opt, .o = {.lr = 0.01, .decoupled = true, .weight_decay = 0.1}},
+    {"lion", fdl_optim_lion_opt, .o = {.lr = 0.01, .weight_decay = 0.1}},
+    {"muon", fdl_optim_muon_opt, .o = {.lr = 0.01, .ns_steps = 3}, .matrices = true},
+    {"adafactor", fdl_optim_adafactor_opt, .o = {.lr = 0.1, .weight_decay = 0.1}},
+    {"rprop", fdl_optim_rprop_opt, .o = {.lr = 0.01}},
+    {"asgd", fdl_optim_asgd_opt, .o = {.lr = 0.1, .t0 = 3, .lambd = 0.1}},
+    {"adamw, masters", fdl_optim_adamw_opt, .o = {.lr = 0.001, .master_weights = true}, .half = true},
+    {"sgd, masters", fdl_optim_sgd_opt, .o = {.lr = 0.001, .momentum = 0.9, .master_weights = true},
+     .half = true},
 };
 enum { METHODS = sizeof methods / sizeof methods[0], STEPS = 9 };
 
-static fdl_module *network(void)
+static fdl_module *network_for(const struct method *k)
 {
     check_ok(fdl_manual_seed(3));
-    fdl_module *m =
-        fdl_flow(fdl_nn_linear(3, 4), fdl_nn_tanh(), fdl_nn_linear(4, 5), fdl_nn_tanh(), fdl_nn_linear(5, 2));
+    bool no_bias = k->matrices;
+    fdl_module *m = fdl_flow(fdl_nn_linear(3, 4, .no_bias = no_bias), fdl_nn_tanh(),
+                             fdl_nn_linear(4, 5, .no_bias = no_bias), fdl_nn_tanh(),
+                             fdl_nn_linear(5, 2, .no_bias = no_bias));
     check_some(m);
+    if (k->half)
+        check_ok(fdl_cast_parameters(m, FDL_BFLOAT16));
     return m;
+}
+
+static fdl_module *network(void)
+{
+    return network_for(&(struct method){.name = "any"});
 }
 
 /* Two groups with rates of their own; the last layer's bias is frozen, the middle one has gradients from step 3 on only. */
@@ -52,7 +71,8 @@ static fdl_optim *optim_over(const struct method *k, fdl_module *m, fdl_optim_im
     fdl_params *rest =
         fdl_params_join(fdl_parameters(m, .match = "linear_3/*"), fdl_parameters(m, .match = "linear_5/*"));
     assert_int_equal(fdl_optim_add_group(opt, rest, .lr = o.lr / 4), 1);
-    check_ok(fdl_param_freeze(fdl_params_find(fdl_parameters(m), "linear_5/bias")));
+    if (!k->matrices)
+        check_ok(fdl_param_freeze(fdl_params_find(fdl_parameters(m), "linear_5/bias")));
     return opt;
 }
 
@@ -65,6 +85,7 @@ static void step(fdl_module *m, fdl_optim *opt, int t)
         check_ok(fdl_optim_set_lr(opt, fdl_optim_lr(opt) / 2));
     fdl_tensor *x =
         fdl_reshape(fdl_sin(fdl_add(fdl_arange(0, 12, 1, .dtype = FDL_FLOAT32), t)), FDL_SHAPE(4, 3));
+    x = fdl_to_dtype(x, fdl_dtype_of(fdl_param_tensor(fdl_params_at(middle, 0))));
     check_ok(fdl_optim_zero_grad(opt));
     check_ok(fdl_backward(fdl_mean(fdl_square(fdl_sub(fdl_forward(m, x), 1)))));
     check_ok(fdl_optim_step(opt));
@@ -105,7 +126,7 @@ static void copy_values(fdl_module *to, fdl_module *from)
 static void stop_and_go_on(const struct method *k, fdl_optim_impl impl, int at)
 {
     FDL_SCOPE;
-    fdl_module *a = network(), *b = network();
+    fdl_module *a = network_for(k), *b = network_for(k);
     fdl_optim *oa = optim_over(k, a, impl, 1), *ob = optim_over(k, b, impl, 3);
     for (int t = 0; t < at; t++)
         step(a, oa, t);
@@ -136,9 +157,88 @@ static void every_method_goes_on_as_if_never_stopped(void **state)
     int64_t live = fdl_live_tensors();
     for (int k = 0; k < METHODS; k++)
         for (int i = 0; i < 3; i++)
-            for (int at = 0; at <= STEPS; at += i ? 3 : 1)
+            for (int at = 0; at <= STEPS; at += i ? 4 : 1)
                 stop_and_go_on(&methods[k], impls[i], at);
     assert_int_equal(fdl_live_tensors(), live);
+}
+
+/* ---- methods whose step is another ---------------------------------------------------------------------- */
+
+/* Rows of a table, by sparse gradients. */
+static void words_step(fdl_module *m, fdl_optim *opt, int t)
+{
+    FDL_SCOPE;
+    const int64_t words[] = {t % 5, (t + 2) % 5};
+    check_ok(fdl_optim_zero_grad(opt));
+    check_ok(
+        fdl_backward(fdl_sum(fdl_square(fdl_sub(fdl_forward(m, fdl_from_i64(words, FDL_SHAPE(2))), 1)))));
+    check_ok(fdl_optim_step(opt));
+}
+
+typedef struct closure {
+    fdl_module *m;
+    fdl_optim *opt;
+} closure;
+
+static fdl_tensor *evaluate(void *ctx)
+{
+    const closure *c = ctx;
+    const float in[] = {1, -1, 0.5f, 2, 0, 1};
+    if (fdl_optim_zero_grad(c->opt) != FDL_OK)
+        return NULL;
+    fdl_tensor *loss = fdl_mean(fdl_square(fdl_sub(fdl_forward(c->m, fdl_from_f32(in, FDL_SHAPE(2, 3))), 1)));
+    return fdl_backward(loss) == FDL_OK ? loss : NULL;
+}
+
+static void closure_step(fdl_module *m, fdl_optim *opt, int t)
+{
+    (void)t;
+    FDL_SCOPE;
+    check_ok(fdl_optim_step_closure(opt, evaluate, &(closure){m, opt}, NULL));
+}
+
+static void sparse_and_whole_methods_go_on(void **state)
+{
+    (void)state;
+    static const fdl_optim_opts wolfe = {.max_iter = 2, .history_size = 3, .strong_wolfe = true},
+                                plain = {.max_iter = 2, .lr = 0.05};
+    static const struct {
+        const char *name;
+        maker make;
+        const fdl_optim_opts *o;
+        void (*step)(fdl_module *, fdl_optim *, int);
+    } all[] = {{"sparse_adam", fdl_optim_sparse_adam_opt, NULL, words_step},
+               {"lbfgs", fdl_optim_lbfgs_opt, &wolfe, closure_step},
+               {"lbfgs, plain", fdl_optim_lbfgs_opt, &plain, closure_step}};
+    for (int k = 0; k < 3; k++)
+        for (int at = 0; at <= 5; at++) {
+            FDL_SCOPE;
+            fdl_module *m[2];
+            fdl_optim *o[2];
+            for (int i = 0; i < 2; i++) {
+                check_ok(fdl_manual_seed(4));
+                m[i] = k ? network() : fdl_nn_embedding(5, 3, .sparse = true);
+                o[i] = all[k].make(fdl_parameters(m[i]), all[k].o);
+                check_some(o[i]);
+            }
+            for (int t = 0; t < at; t++)
+                all[k].step(m[0], o[0], t);
+            for (int t = 0; t < at % 3; t++)
+                all[k].step(m[1], o[1], t + 1);
+            fdl_optim_dict dict;
+            check_ok(fdl_optim_state_dict(o[0], &dict));
+            check_ok(fdl_optim_load_state_dict(o[1], &dict));
+            copy_values(m[1], m[0]);
+            for (int t = at; t < 6; t++)
+                for (int i = 0; i < 2; i++)
+                    all[k].step(m[i], o[i], t);
+            expect_same(m[0], m[1], all[k].name, at);
+            expect_same_state(o[0], o[1], all[k].name, at);
+            for (int i = 0; i < 2; i++) {
+                fdl_optim_free(o[i]);
+                fdl_module_free(m[i]);
+            }
+        }
 }
 
 /* What PyTorch calls them, under the keys of the parameters. */
@@ -269,7 +369,7 @@ static void what_does_not_fit_changes_nothing(void **state)
 {
     (void)state;
     FDL_SCOPE;
-    static const struct method adam = {"adam", fdl_optim_adam_opt, {.lr = 0.01}};
+    static const struct method adam = {"adam", fdl_optim_adam_opt, .o = {.lr = 0.01}};
     fdl_module *a = network(), *b = network(), *c = network(), *wide = fdl_flow(fdl_nn_linear(3, 8));
     fdl_optim *oa = optim_over(&adam, a, FDL_OPTIM_AUTO, 1), *ob = optim_over(&adam, b, FDL_OPTIM_AUTO, 2);
     fdl_optim *oc = optim_over(&adam, c, FDL_OPTIM_AUTO, 2); /* as ob was */
@@ -374,6 +474,7 @@ int main(void)
     on_test_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_method_goes_on_as_if_never_stopped),
+        cmocka_unit_test(sparse_and_whole_methods_go_on),
         cmocka_unit_test(names_are_pytorchs),
         cmocka_unit_test(state_comes_in_another_dtype),
         cmocka_unit_test(scheduled_momentum_goes_on),

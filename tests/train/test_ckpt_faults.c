@@ -3,7 +3,7 @@
  * The program's pread and rename stand before the C library's. */
 #include "ckpt_files.h"
 
-#include "flodl/snapshot.h"
+#include "flodl/worker.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -61,6 +61,21 @@ static fdl_module *model(double from)
     return g;
 }
 
+/* An optimizer that has made a step without moving anything. */
+static fdl_optim *stepped_optim(fdl_module *g)
+{
+    FDL_SCOPE;
+    fdl_optim *opt = fdl_optim_adam(fdl_parameters(g), .lr = FDL_ZERO);
+    check_some(opt);
+    fdl_params *ps = fdl_parameters(g);
+    for (int i = 0; i < fdl_params_count(ps); i++) {
+        fdl_tensor *p = fdl_param_tensor(fdl_params_at(ps, i));
+        check_ok(fdl_set_grad(p, fdl_mul(fdl_detach(p), 0.5)));
+    }
+    check_ok(fdl_optim_step(opt));
+    return opt;
+}
+
 /* ---- reading -------------------------------------------------------------------------------------------- */
 
 static void short_and_failing_reads(void **state)
@@ -112,6 +127,59 @@ static void short_and_failing_reads(void **state)
     fdl_module_free(untouched);
 }
 
+/* Training state as well: a read that fails or ends leaves model, optimizer, averages and generator as they were. */
+static void a_training_is_read_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    fdl_module *a = model(1);
+    fdl_optim *of_a = stepped_optim(a);
+    fdl_ema *ema_a = fdl_ema_new(a, 0.9);
+    fdl_progress p = {.step = 7}, at;
+    check_ok(fdl_ckpt_save(a, path_of("all.fdl"), .optim = of_a, .ema = ema_a, .rng = true, .progress = &p));
+    for (int kind = 0; kind < 2; kind++) {
+        int i = 0;
+        for (bool done = false; !done; i++) {
+            FDL_SCOPE;
+            fdl_module *b = model(2), *untouched = model(2);
+            fdl_optim *of_b = fdl_optim_adam(fdl_parameters(b), .lr = 3);
+            fdl_ema *ema_b = fdl_ema_new(b, 0.9);
+            at = (fdl_progress){.step = 1};
+            fdl_tensor *random = fdl_rng_state(FDL_CPU);
+            fdl_tensor *first = fdl_param_tensor(fdl_params_at(fdl_parameters(b), 0));
+            fdl_tensor *shadow = fdl_clone(fdl_ema_shadow(ema_b, first));
+            reads_left = i;
+            error_then = kind ? EIO : 0;
+            fdl_status status = fdl_ckpt_load(b, path_of("all.fdl"), .optim = of_b, .ema = ema_b, .rng = true,
+                                              .progress = &at);
+            done = reads_left != 0 || status == FDL_OK;
+            reads_left = -1;
+            if (done) {
+                check_ok(status);
+                assert_true(same_values(a, b));
+                assert_true(fdl_optim_lr(of_b) == 0 && at.step == 7);
+                assert_non_null(fdl_optim_state(of_b, first, "exp_avg"));
+            } else {
+                if (status != FDL_E_FORMAT && status != FDL_E_IO)
+                    fail_msg("read %d: %s: %s", i, fdl_status_name(status), fdl_last_error()->message);
+                fdl_clear_error();
+                assert_true(same_values(b, untouched));
+                assert_true(fdl_optim_lr(of_b) == 3 && at.step == 1);
+                assert_null(fdl_optim_state(of_b, first, "exp_avg"));
+                assert_true(fdl_same(shadow, fdl_ema_shadow(ema_b, first)));
+                assert_true(fdl_same(random, fdl_rng_state(FDL_CPU)));
+            }
+            fdl_ema_free(ema_b);
+            fdl_optim_free(of_b);
+            fdl_module_free(b);
+            fdl_module_free(untouched);
+        }
+        assert_true(i > 40); /* a read for each tensor */
+    }
+    fdl_ema_free(ema_a);
+    fdl_optim_free(of_a);
+    fdl_module_free(a);
+}
+
 /* ---- writing -------------------------------------------------------------------------------------------- */
 
 /* Each way of writing, to a path. */
@@ -140,6 +208,26 @@ static fdl_status by_migration(fdl_module *g, const char *path)
     return status;
 }
 
+/* With an optimizer's state, averages, generators. */
+static fdl_status with_training(fdl_module *g, const char *path)
+{
+    FDL_SCOPE;
+    fdl_optim *opt = stepped_optim(g);
+    fdl_ema *ema = fdl_ema_new(g, 0.9);
+    fdl_status status = fdl_ckpt_save(g, path, .optim = opt, .ema = ema, .rng = true);
+    fdl_ema_free(ema);
+    fdl_optim_free(opt);
+    return status;
+}
+static fdl_status in_the_background(fdl_module *g, const char *path)
+{
+    fdl_worker *w = fdl_worker_new();
+    check_ok(fdl_ckpt_save_async(w, g, path));
+    fdl_status status = fdl_worker_wait(w);
+    fdl_worker_free(w);
+    return status;
+}
+
 static const struct {
     const char *name;
     fdl_status (*save)(fdl_module *g, const char *path);
@@ -147,7 +235,9 @@ static const struct {
             {"packed.fdl.gz", to_one},
             {"shards.fdl", to_shards},
             {"snapshot.fdl", by_snapshot},
-            {"migrated.fdl", by_migration}};
+            {"migrated.fdl", by_migration},
+            {"training.fdl", with_training},
+            {"background.fdl", in_the_background}};
 
 static void check_old(const char *path, fdl_module *old, int files)
 {
@@ -265,6 +355,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(short_and_failing_reads),
+        cmocka_unit_test(a_training_is_read_whole_or_not_at_all),
         cmocka_unit_test(a_full_disk_loses_nothing),
         cmocka_unit_test(a_rename_that_fails_loses_nothing),
         cmocka_unit_test(a_killed_process_leaves_a_whole_file),

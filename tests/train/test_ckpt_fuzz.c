@@ -149,6 +149,123 @@ static void headers_of_safetensors(void **state)
     fdl_module_free(g);
 }
 
+/* ---- training state --------------------------------------------------------------------------------------- */
+
+typedef struct training {
+    fdl_module *m;
+    fdl_optim *opt;
+    fdl_amp_scaler *scaler;
+    fdl_plateau *plateau;
+    fdl_ema *ema;
+    fdl_rng rng;
+    fdl_progress at;
+} training;
+
+static training training_of(double rate, int steps)
+{
+    FDL_SCOPE;
+    training t = {.m = fdl_flow(fdl_nn_linear(3, 4), fdl_nn_linear(4, 1)),
+                  .scaler = fdl_amp_scaler_new(.init_scale = 8 * rate),
+                  .plateau = fdl_sched_plateau(rate),
+                  .rng = fdl_rng_seed(3),
+                  .at = {.step = steps}};
+    check_some(t.m);
+    t.opt = fdl_optim_nadam(fdl_parameters(t.m), .lr = rate);
+    t.ema = fdl_ema_new(t.m, 0.9, .warmup = true);
+    check_some(fdl_amp_scale(t.scaler, fdl_scalar(1)));
+    for (int i = 0; i < steps; i++) {
+        check_ok(fdl_backward(fdl_sum(fdl_forward(t.m, fdl_ones(FDL_SHAPE(1, 3))))));
+        check_ok(fdl_optim_step(t.opt));
+        check_ok(fdl_ema_update(t.ema));
+    }
+    return t;
+}
+
+static void training_end(training *t)
+{
+    fdl_ema_free(t->ema);
+    fdl_plateau_free(t->plateau);
+    fdl_amp_scaler_free(t->scaler);
+    fdl_optim_free(t->opt);
+    fdl_module_free(t->m);
+}
+
+#define ALL_OF(t)                                                                                \
+    .optim = (t).opt, .scaler = (t).scaler, .plateau = (t).plateau, .ema = (t).ema, .rng = true, \
+    .host_rng = &(t).rng, .progress = &(t).at
+
+/* All of it in memory, but for the time at which it was saved. */
+static bytes image_of(training *t)
+{
+    bytes b = {0};
+    fdl_writer to = {write_bytes, &b};
+    check_ok(fdl_ckpt_save_to(t->m, to, ALL_OF(*t)));
+    char *at = memmem(b.at, b.n, "fdl.saved_at", 12);
+    assert_non_null(at);
+    memset(at, '.', 12 + 24);
+    return b;
+}
+
+/* A training that loads a changed file is that file's, in part or as it was: whatever was refused has changed nothing at all,
+ * and whatever was taken can be gone on with. */
+static void training_state(void **state)
+{
+    (void)state;
+    training good = training_of(0.5, 3);
+    check_ok(fdl_ckpt_save(good.m, path_of("good.fdl"), ALL_OF(good)));
+    size_t n;
+    unsigned char *file = fdl_file_read(path_of("good.fdl"), 0, &n);
+    check_some(file);
+    place header = {8, 8 + file[0] + 256u * file[1]};
+    fdl_rng rng = fdl_rng_seed(19);
+    training t = training_of(0.25, 2);
+    bytes before = image_of(&t);
+    count c = {0};
+    for (int i = 0; i < ROUNDS; i++) {
+        FDL_SCOPE;
+        bytes b = {0};
+        if (i % 2) {
+            b = mutant(&rng, file, n, header);
+        } else { /* another digit: what is well-formed and may still be wrong */
+            size_t at;
+            put(&b, file, n);
+            do
+                at = header.from + fdl_rng_below(&rng, header.to - header.from);
+            while (b.at[at] < '0' || b.at[at] > '9');
+            b.at[at] = (unsigned char)('0' + fdl_rng_below(&rng, 10));
+        }
+        fdl_status status =
+            fdl_ckpt_load(t.m, written(&b, path_of("mutant")), ALL_OF(t), .ignore_hash = true);
+        if (status == FDL_OK) {
+            c.loaded++;
+            check_ok(fdl_optim_zero_grad(t.opt));
+            check_ok(fdl_backward(fdl_sum(fdl_forward(t.m, fdl_ones(FDL_SHAPE(1, 3))))));
+            check_ok(fdl_optim_step(t.opt));
+            check_ok(fdl_ema_update(t.ema));
+            training_end(&t);
+            t = training_of(0.25, 2);
+            free(before.at);
+            before = image_of(&t);
+            continue;
+        }
+        c.refused++;
+        if (status != FDL_E_FORMAT && status != FDL_E_MISMATCH && status != FDL_E_ARG && status != FDL_E_IO &&
+            status != FDL_E_OOM)
+            fail_msg("mutant %d: %s: %s", i, fdl_status_name(status), fdl_last_error()->message);
+        fdl_clear_error();
+        bytes now = image_of(&t);
+        if (now.n != before.n || memcmp(now.at, before.at, now.n) != 0)
+            fail_msg("mutant %d changed something and failed", i);
+        free(now.at);
+    }
+    print_message("training state: %d loaded, %d refused\n", c.loaded, c.refused);
+    assert_true(c.refused > ROUNDS / 2 && c.loaded > 10);
+    free(before.at);
+    free(file);
+    training_end(&t);
+    training_end(&good);
+}
+
 static void indexes(void **state)
 {
     (void)state;
@@ -246,6 +363,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(headers_of_safetensors),
+        cmocka_unit_test(training_state),
         cmocka_unit_test(indexes),
         cmocka_unit_test(old_files),
         cmocka_unit_test(zip_files),
