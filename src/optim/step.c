@@ -135,16 +135,16 @@ static fdl_status reconcile(const optim_slot *s, fdl_tensor *master)
 
 static fdl_status check_gradient(const optim_kind *kind, const optim_group *g, const optim_slot *s)
 {
-    if (s->sparse && g->o.weight_decay != 0)
-        return fdl_fail(FDL_E_UNSUPPORTED,
-                        "%s: the gradient of parameter \"%s\" is sparse, which weight decay isn't; set "
-                        "weight_decay to 0",
-                        kind->name, s->name);
     if (s->sparse && kind->sparsity == OPTIM_DENSE)
         return fdl_fail(
             FDL_E_UNSUPPORTED,
             "%s: the gradient of parameter \"%s\" is sparse; sparse_adam, adagrad and sgd take such",
             kind->name, s->name);
+    if (s->sparse && g->o.weight_decay != 0)
+        return fdl_fail(FDL_E_UNSUPPORTED,
+                        "%s: the gradient of parameter \"%s\" is sparse, which weight decay isn't; set "
+                        "weight_decay to 0",
+                        kind->name, s->name);
     if (!s->sparse && kind->sparsity == OPTIM_SPARSE)
         return fdl_fail(FDL_E_UNSUPPORTED,
                         "%s: the gradient of parameter \"%s\" is dense; adam is the method for it",

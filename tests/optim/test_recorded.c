@@ -1,0 +1,225 @@
+/* Muon, Adafactor, Rprop, ASGD, SparseAdam, sparse gradients elsewhere, and L-BFGS, against PyTorch's recorded steps
+ * (tests/fixtures/optim_methods.json), in each way of computing them. */
+#include "kinds.h"
+
+static json_t *recorded;
+
+static int load(void **state)
+{
+    (void)state;
+    json_error_t error;
+    recorded = json_load_file(FLODL_SOURCE_DIR "/tests/fixtures/optim_methods.json", 0, &error);
+    if (!recorded)
+        fail_msg("optim_methods.json: %s", error.text);
+    return 0;
+}
+
+static int unload(void **state)
+{
+    (void)state;
+    json_decref(recorded);
+    return 0;
+}
+
+/* Step t's recorded gradients of the set, dense or sparse. */
+static void give_gradients(const json_t *set, fdl_module *m, size_t t)
+{
+    FDL_SCOPE;
+    const json_t *grads = json_array_get(json_object_get(set, "grads"), t);
+    for (size_t i = 0; i < json_array_size(grads); i++) {
+        fdl_tensor *p = bag_at(m, (int)i);
+        const json_t *g = json_array_get(grads, i);
+        double v[MOST], at[MOST];
+        if (json_is_null(g)) {
+            check_ok(fdl_clear_grad(p));
+        } else if (json_is_object(g)) {
+            int64_t rows[MOST];
+            int n = numbers(json_object_get(g, "indices"), at, MOST);
+            for (int k = 0; k < n; k++)
+                rows[k] = (int64_t)at[k];
+            numbers(json_object_get(g, "values"), v, MOST);
+            fdl_tensor *indices = fdl_from_i64(rows, FDL_SHAPE(1, n));
+            fdl_tensor *values = fdl_from_f64(v, FDL_SHAPE(n, fdl_size(p, 1)), .dtype = fdl_dtype_of(p));
+            check_ok(fdl_set_grad(p, fdl_sparse_coo(indices, values, fdl_shape_of(p))));
+        } else {
+            numbers(g, v, MOST);
+            check_ok(fdl_set_grad(p, fdl_from_f64(v, fdl_shape_of(p), .dtype = fdl_dtype_of(p))));
+        }
+    }
+}
+
+static void expect_states(fdl_optim *o, fdl_module *m, const json_t *states, double tolerance,
+                          const char *what)
+{
+    for (size_t i = 0; i < json_array_size(states); i++) {
+        const char *name;
+        json_t *want;
+        json_object_foreach(json_array_get(states, i), name, want)
+        {
+            char which[300];
+            snprintf(which, sizeof which, "%s: %s of p%zu", what, name, i);
+            fdl_tensor *s = fdl_optim_state(o, bag_at(m, (int)i), name);
+            check_some(s);
+            expect_values(s, want, tolerance, which);
+        }
+    }
+}
+
+/* How near: Muon rounds to bfloat16 on its way, where kernels may differ in the last bit, which is 1/256; its steps are of 0.02. */
+static double tolerance_of(const char *kind, fdl_dtype dtype)
+{
+    if (strcmp(kind, "muon") == 0)
+        return 1e-3;
+    if (dtype == FDL_FLOAT64)
+        return fdl_default_device().type == FDL_DEVICE_TYPE_CPU ? 1e-12
+                                                                : 1e-6; /* there, the rate is a float32 */
+    return 2e-6;
+}
+
+static void like_pytorch_with(const json_t *k, int impl, fdl_dtype dtype)
+{
+    FDL_SCOPE;
+    const char *kind = json_string_value(json_object_get(k, "kind"));
+    const json_t *set =
+        json_object_get(json_object_get(recorded, "sets"), json_string_value(json_object_get(k, "set")));
+    double kept[MOST], tolerance = tolerance_of(kind, dtype);
+    int n_kept = numbers(json_object_get(recorded, "kept"), kept, MOST);
+    fdl_module *m = bag_recorded(set, dtype, fdl_default_device());
+    fdl_optim_opts o = optim_recorded_options(json_object_get(k, "options"));
+    o.impl = optim_impls[impl];
+    fdl_optim *opt = optim_row_of(kind)->make(fdl_parameters(m), &o);
+    check_some(opt);
+    char what[200], step[260], *text = json_dumps(json_object_get(k, "options"), JSON_COMPACT);
+    snprintf(what, sizeof what, "%s %.120s, %s, %s", kind, text, optim_impl_names[impl],
+             fdl_dtype_name(dtype));
+    for (int t = 0, at = 0; t < (int)kept[n_kept - 1]; t++) {
+        give_gradients(set, m, (size_t)t);
+        check_ok(fdl_optim_step(opt));
+        if (t + 1 != (int)kept[at])
+            continue;
+        const json_t *params = json_array_get(json_object_get(k, "params"), (size_t)at++);
+        for (size_t i = 0; i < json_array_size(params); i++) {
+            snprintf(step, sizeof step, "%s, step %d, p%zu", what, t + 1, i);
+            expect_values(bag_at(m, (int)i), json_array_get(params, i), tolerance, step);
+        }
+    }
+    expect_states(opt, m, json_object_get(k, "state"), tolerance, what);
+    free(text);
+    fdl_optim_free(opt);
+    check_ok(fdl_module_free(m));
+}
+
+static void twenty_steps_are_pytorchs(void **state)
+{
+    (void)state;
+    const json_t *cases = json_object_get(recorded, "cases");
+    assert_true(json_array_size(cases) > 20);
+    for (size_t c = 0; c < json_array_size(cases); c++) {
+        const json_t *k = json_array_get(cases, c);
+        const char *kind = json_string_value(json_object_get(k, "kind"));
+        bool is_sparse = strcmp(json_string_value(json_object_get(k, "set")), "sparse") == 0;
+        int ways = is_sparse ? 3 : optim_ways(kind, fdl_default_device());
+        for (int impl = 0; impl < ways; impl++) {
+            like_pytorch_with(k, impl, FDL_FLOAT64);
+            like_pytorch_with(k, impl, FDL_FLOAT32);
+        }
+    }
+}
+
+/* ---- L-BFGS ----------------------------------------------------------------------------------------------- */
+
+typedef struct problem {
+    fdl_module *m;
+    fdl_optim *o;
+    bool rosenbrock;
+    int calls, fail_at; /* the call that fails; 0: none */
+} problem;
+
+static fdl_tensor *value(const problem *p)
+{
+    fdl_tensor *v = fdl_cat(
+        FDL_LIST(fdl_reshape(bag_at(p->m, 0), FDL_SHAPE(-1)), fdl_reshape(bag_at(p->m, 1), FDL_SHAPE(-1))),
+        0);
+    int64_t n = fdl_numel(v);
+    if (p->rosenbrock) {
+        fdl_tensor *a = fdl_narrow(v, 0, 0, n - 1), *b = fdl_narrow(v, 0, 1, n - 1);
+        fdl_tensor *valley = fdl_mul(fdl_square(fdl_sub(b, fdl_square(a))), 100);
+        return fdl_sum(fdl_add(valley, fdl_square(fdl_rsub_scalar(a, 1))));
+    }
+    fdl_tensor *w = fdl_arange(1, (double)n + 1, 1, .dtype = fdl_dtype_of(v));
+    fdl_tensor *bowl = fdl_sum(fdl_mul(w, fdl_square(fdl_sub(v, fdl_reciprocal(w)))));
+    return fdl_add(bowl, fdl_mul(fdl_sum(fdl_pow(v, 4)), 0.1));
+}
+
+static fdl_tensor *evaluate(void *ctx)
+{
+    problem *p = ctx;
+    if (++p->calls == p->fail_at)
+        return fdl_fail_null(FDL_E_CANCELLED, "the closure had enough");
+    assert_true(fdl_grad_enabled());
+    fdl_tensor *loss = value(p);
+    if (fdl_optim_zero_grad(p->o) != FDL_OK || fdl_backward(loss) != FDL_OK)
+        return NULL;
+    return loss;
+}
+
+static problem problem_of(const char *function, fdl_dtype dtype, const fdl_optim_opts *o)
+{
+    FDL_SCOPE;
+    problem p = {.m = bag_new(), .rosenbrock = strcmp(function, "rosenbrock") == 0};
+    const json_t *start = json_object_get(recorded, "lbfgs_start");
+    double v[MOST];
+    numbers(json_array_get(start, 0), v, MOST);
+    bag_add(p.m, fdl_from_f64(v, FDL_SHAPE(2, 3), .dtype = dtype));
+    numbers(json_array_get(start, 1), v, MOST);
+    bag_add(p.m, fdl_from_f64(v, FDL_SHAPE(4), .dtype = dtype));
+    p.m = fdl_module_done(p.m);
+    p.o = fdl_optim_lbfgs_opt(fdl_parameters(p.m), o);
+    check_some(p.o);
+    return p;
+}
+
+static void problem_free(problem *p)
+{
+    fdl_optim_free(p->o);
+    check_ok(fdl_module_free(p->m));
+}
+
+static void lbfgs_goes_pytorchs_way(void **state)
+{
+    (void)state;
+    const json_t *cases = json_object_get(recorded, "lbfgs");
+    for (size_t c = 0; c < json_array_size(cases); c++) {
+        FDL_SCOPE;
+        const json_t *k = json_array_get(cases, c);
+        const char *function = json_string_value(json_object_get(k, "function"));
+        fdl_optim_opts o = optim_recorded_options(json_object_get(k, "options"));
+        problem p = problem_of(function, FDL_FLOAT64, &o);
+        const json_t *losses = json_object_get(k, "losses"), *calls = json_object_get(k, "calls");
+        for (size_t t = 0; t < json_array_size(losses); t++) {
+            double loss, want = json_number_value(json_array_get(losses, t));
+            char what[100];
+            snprintf(what, sizeof what, "case %zu, %s, step %zu", c, function, t + 1);
+            check_ok(fdl_optim_step_closure(p.o, evaluate, &p, &loss));
+            if (!(fabs(loss - want) <= 1e-8 * (1 + fabs(want))))
+                fail_msg("%s: loss %.15g, PyTorch's %.15g", what, loss, want);
+            if (p.calls != json_integer_value(json_array_get(calls, t)))
+                fail_msg("%s: %d evaluations, PyTorch's %d", what, p.calls,
+                         (int)json_integer_value(json_array_get(calls, t)));
+            const json_t *params = json_array_get(json_object_get(k, "params"), t);
+            for (int i = 0; i < 2; i++)
+                expect_values(bag_at(p.m, i), json_array_get(params, (size_t)i), 1e-8, what);
+        }
+        problem_free(&p);
+    }
+}
+
+int main(void)
+{
+    on_test_device();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(twenty_steps_are_pytorchs),
+        cmocka_unit_test(lbfgs_goes_pytorchs_way),
+    };
+    return cmocka_run_group_tests(tests, load, unload);
+}
