@@ -50,11 +50,20 @@ FDL_API fdl_status fdl_init_kaiming_normal_opt(fdl_tensor *t, const fdl_init_kai
 /* orthogonal_: t flattened to [size(0), rest] gets orthonormal rows when wide, columns when tall, times gain.
  * Fewer than 2 dims: FDL_E_ARG. */
 FDL_API fdl_status fdl_init_orthogonal_opt(fdl_tensor *t, const fdl_init_xavier_opts *opts);
-/* trunc_normal_: normal, restricted to [a, b] (absolute bounds) by the inverse of the distribution function.
- * a >= b, or std <= 0: FDL_E_ARG. */
+/* trunc_normal_: normal, restricted to [a, b] (absolute bounds) by the inverse of the distribution function, nothing is
+ * moved to the ends. Where all of [a, b] is more than 2 std from the mean it is computed in float64, so the numbers are
+ * other than PyTorch's, which gather at the ends there. a >= b, std <= 0, or an interval that begins more than 8 std
+ * out: FDL_E_ARG. */
 FDL_API fdl_status fdl_init_trunc_normal(fdl_tensor *t, double mean, double std, double a, double b);
 /* Uniform within 1 / sqrt(fan_in): the bias of linear and of convolutions. fan_in < 1: FDL_E_ARG. */
 FDL_API fdl_status fdl_init_bias_uniform(fdl_tensor *t, int64_t fan_in);
+typedef struct fdl_init_sparse_opts {
+    int opts_;
+    double std; /* of what isn't zero, >= 0, default 0.01 */
+} fdl_init_sparse_opts;
+/* sparse_: normal with mean 0, and of each column of a 2-d t [rows, columns] ceil(sparsity * rows) elements zero; which,
+ * draws from the CPU's generator. sparsity in [0, 1]. Another number of dims, sparsity or std: FDL_E_ARG. */
+FDL_API fdl_status fdl_init_sparse_opt(fdl_tensor *t, double sparsity, const fdl_init_sparse_opts *opts);
 /* eye_: the identity, of a 2-d t (else FDL_E_ARG). */
 FDL_API fdl_status fdl_init_eye(fdl_tensor *t);
 typedef struct fdl_init_dirac_opts {
@@ -84,6 +93,9 @@ FDL_END_DECLS
 #define fdl_init_kaiming_normal_(t, ...) fdl_init_kaiming_normal_opt(t, &(fdl_init_kaiming_opts){__VA_ARGS__})
 #define fdl_init_orthogonal(...) fdl_init_orthogonal_(__VA_ARGS__, .opts_ = 0)
 #define fdl_init_orthogonal_(t, ...) fdl_init_orthogonal_opt(t, &(fdl_init_xavier_opts){__VA_ARGS__})
+#define fdl_init_sparse(t, ...) fdl_init_sparse_(t, __VA_ARGS__, .opts_ = 0)
+#define fdl_init_sparse_(t, sparsity, ...) \
+    fdl_init_sparse_opt(t, sparsity, &(fdl_init_sparse_opts){__VA_ARGS__})
 #define fdl_init_dirac(...) fdl_init_dirac_(__VA_ARGS__, .opts_ = 0)
 #define fdl_init_dirac_(t, ...) fdl_init_dirac_opt(t, &(fdl_init_dirac_opts){__VA_ARGS__})
 #endif

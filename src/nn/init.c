@@ -9,6 +9,7 @@
 #include "flodl/index.h"
 #include "flodl/inplace.h"
 #include "flodl/linalg.h"
+#include "flodl/random.h"
 #include "flodl/reduce.h"
 #include "flodl/shape.h"
 
@@ -231,13 +232,50 @@ fdl_status fdl_init_trunc_normal(fdl_tensor *t, double mean, double std, double 
     if (!(a < b) || !(std > 0))
         return fdl_fail(FDL_E_ARG, "fdl_init_trunc_normal: a is %g, b %g, std %g; it needs a < b and std > 0",
                         a, b, std);
+    double far = a > mean ? (a - mean) / std : b < mean ? (mean - b) / std : 0;
+    if (far > 8)
+        return fdl_fail(FDL_E_ARG,
+                        "fdl_init_trunc_normal: [%g, %g] begins %.3g times std from the mean, where no "
+                        "number is drawn; 8 is the most",
+                        a, b, far);
     FDL_SCOPE;
     FDL_NO_GRAD;
     double l = normal_cdf((a - mean) / std), u = normal_cdf((b - mean) / std);
-    FDL_TRY(fdl_uniform_(t, 2 * l - 1, 2 * u - 1));
-    fdl_tensor *x = fdl_add_scalar(fdl_mul_scalar(fdl_erfinv(t), std * sqrt(2)), mean);
+    /* Out in a tail neighbours in float32 are far apart. */
+    fdl_tensor *drawn =
+        far > 2 ? fdl_empty(fdl_shape_of(t), .dtype = FDL_FLOAT64, .device = fdl_device_of(t)) : t;
+    FDL_TRY(fdl_uniform_(drawn, 2 * l - 1, 2 * u - 1));
+    fdl_tensor *x = fdl_add_scalar(fdl_mul_scalar(fdl_erfinv(drawn), std * sqrt(2)), mean);
     /* The clamp catches what rounding puts outside, nothing else. */
     return fdl_copy_(t, fdl_clamp(x, a, b));
+}
+
+fdl_status fdl_init_sparse_opt(fdl_tensor *t, double sparsity, const fdl_init_sparse_opts *opts)
+{
+    if (!t)
+        return fdl_null_operand("fdl_init_sparse", "t");
+    fdl_shape s = fdl_shape_of(t);
+    double std = fdl_opt_double(opts ? opts->std : 0, 0.01);
+    if (s.ndim < 0)
+        return fdl_error_pending();
+    if (s.ndim != 2) {
+        char text[256];
+        return fdl_fail(FDL_E_ARG, "fdl_init_sparse: %s has not 2 dims", fdl_describe(t, text, sizeof text));
+    }
+    if (!(sparsity >= 0 && sparsity <= 1) || !(std >= 0))
+        return fdl_fail(FDL_E_ARG, "fdl_init_sparse: sparsity is %g, std %g; it needs 0 to 1, and 0 or more",
+                        sparsity, std);
+    int64_t zeros = (int64_t)ceil(sparsity * (double)s.d[0]);
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    fdl_tensor *which = fdl_empty(FDL_SHAPE(s.d[1], zeros), .dtype = FDL_INT64, .device = FDL_CPU);
+    FDL_TRY(fdl_normal_(t, 0, std));
+    for (int64_t i = 0; i < s.d[1]; i++) {
+        FDL_SCOPE;
+        fdl_tensor *order = fdl_randperm(s.d[0], .device = FDL_CPU);
+        FDL_TRY(fdl_copy_(fdl_select(which, 0, i), fdl_narrow(order, 0, 0, zeros)));
+    }
+    return fdl_copy_(t, fdl_scatter_scalar(t, 0, fdl_to_device_of(fdl_t(which), t), 0));
 }
 
 fdl_status fdl_init_eye(fdl_tensor *t)
