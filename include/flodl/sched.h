@@ -28,8 +28,13 @@ FDL_API void fdl_sched_free(fdl_sched *s);
 
 /* ---- schedules ------------------------------------------------------------------------------------- */
 
-/* lr at every step. */
-FDL_API fdl_sched *fdl_sched_constant(double lr);
+typedef struct fdl_sched_constant_opts {
+    int opts_;
+    double factor; /* of the first n steps, >= 0, default 1; torch's default is 1 / 3 */
+    int64_t n;     /* how many steps have it, default 5 */
+} fdl_sched_constant_opts;
+/* lr at every step, or lr * factor at the first n. torch ConstantLR. */
+FDL_API fdl_sched *fdl_sched_constant_opt(double lr, const fdl_sched_constant_opts *opts);
 
 typedef struct fdl_sched_step_opts {
     int opts_;
@@ -52,8 +57,21 @@ FDL_API fdl_sched *fdl_sched_cosine_opt(double lr, double min, int64_t total,
 /* A straight line from lr * start at 0 to lr * end at n, and there it stays. start > 0, end >= 0. torch
  * LinearLR, whose defaults are 1/3, 1 and 5. */
 FDL_API fdl_sched *fdl_sched_linear(double lr, double start, double end, int64_t n);
-/* lr * (1 - t / n)^power, 0 from n on. torch PolynomialLR. */
-FDL_API fdl_sched *fdl_sched_polynomial(double lr, int64_t n, double power);
+typedef struct fdl_sched_polynomial_opts {
+    int opts_;
+    double power; /* > 0, default 1 */
+} fdl_sched_polynomial_opts;
+/* lr * (1 - t / n)^power, 0 from n on. torch PolynomialLR, whose default for n is 5. */
+FDL_API fdl_sched *fdl_sched_polynomial_opt(double lr, int64_t n, const fdl_sched_polynomial_opts *opts);
+/* Rises in `warmup` equal steps, lr / warmup at step 0 and lr at warmup - 1, then falls as lr * sqrt(warmup / (t + 1)). Vaswani
+ * et al. 2017, "Attention is all you need": lr is 1 / sqrt(width * warmup) there. */
+FDL_API fdl_sched *fdl_sched_inv_sqrt(double lr, int64_t warmup);
+
+/* The rate that fn gives for a step from 0 on; it gives the same each time, on any thread. ctx is borrowed and outlives the
+ * schedule. torch LambdaLR and MultiplicativeLR, whose functions give a factor: fdl_sched_product of a constant and this. */
+FDL_API fdl_sched *fdl_sched_fn(double (*fn)(int64_t step, void *ctx), void *ctx);
+
+/* ---- schedules that come back -------------------------------------------------------------------------- */
 
 typedef struct fdl_sched_one_cycle_opts {
     int opts_;
@@ -71,6 +89,37 @@ typedef struct fdl_sched_one_cycle_opts {
  * OneCycleLR. */
 FDL_API fdl_sched *fdl_sched_one_cycle_opt(double max, int64_t total, const fdl_sched_one_cycle_opts *opts);
 
+typedef enum fdl_cyclic_mode {
+    FDL_CYCLIC_TRIANGULAR = 0, /* the same each time */
+    FDL_CYCLIC_TRIANGULAR2,    /* half as high from cycle to cycle */
+    FDL_CYCLIC_EXP_RANGE       /* gamma^t as high */
+} fdl_cyclic_mode;
+typedef struct fdl_sched_cyclic_opts {
+    int opts_;
+    int64_t down; /* steps of the fall, default up */
+    fdl_cyclic_mode mode;
+    double gamma; /* of FDL_CYCLIC_EXP_RANGE, > 0, default 1 */
+    double (*scale)(
+        int64_t x,
+        void *ctx); /* in place of the mode: how high cycle x, from 1 on, is; as fdl_sched_fn's fn */
+    void *ctx;
+    bool scale_by_step;   /* x is the step instead, from 0 on */
+    double base_momentum; /* at the highest rate, default 0.8 */
+    double max_momentum;  /* at the lowest, default 0.9 */
+    bool fixed_momentum;  /* leave momentum alone */
+} fdl_sched_cyclic_opts;
+/* A line from lo to hi in up steps and back, again and again. Momentum, or beta1, moves against the rate unless
+ * .fixed_momentum. torch CyclicLR, whose default for up is 2000. */
+FDL_API fdl_sched *fdl_sched_cyclic_opt(double lo, double hi, int64_t up, const fdl_sched_cyclic_opts *opts);
+
+typedef struct fdl_sched_cosine_restarts_opts {
+    int opts_;
+    int64_t mult; /* how much longer each fall is than the one before, >= 1, default 1 */
+} fdl_sched_cosine_restarts_opts;
+/* Half a cosine from lr to min in t0 steps, and at once from lr again. torch CosineAnnealingWarmRestarts. */
+FDL_API fdl_sched *fdl_sched_cosine_restarts_opt(double lr, double min, int64_t t0,
+                                                 const fdl_sched_cosine_restarts_opts *opts);
+
 /* ---- made of others ------------------------------------------------------------------------------------ */
 
 /* Rises in n equal steps, target / n at step 0 and target at n - 1; from step n on inner, from its beginning.
@@ -84,6 +133,9 @@ typedef struct fdl_scheds {
 /* The first schedule up to the first milestone, then the second from its beginning, and so on: one milestone
  * fewer than schedules, rising, the first at least 1. torch SequentialLR. */
 FDL_API fdl_sched *fdl_sched_sequence(fdl_scheds list, fdl_ints milestones);
+/* At each step one rate times the other, so that one of them gives factors: fdl_sched_product(fdl_sched_constant(1, .factor =
+ * 0.1), fdl_sched_exponential(0.01, 0.9)). Momentum is the first one's that moves it. Takes both over. torch ChainedScheduler. */
+FDL_API fdl_sched *fdl_sched_product(fdl_sched *a, fdl_sched *b);
 
 /* ---- by what is measured ------------------------------------------------------------------------------- */
 
@@ -126,6 +178,17 @@ FDL_API fdl_status fdl_plateau_load(fdl_plateau *p, const fdl_plateau_state *sta
 FDL_END_DECLS
 
 #ifndef __cplusplus
+#define fdl_sched_constant(...) fdl_sched_constant_a_(__VA_ARGS__, .opts_ = 0)
+#define fdl_sched_constant_a_(lr, ...) fdl_sched_constant_opt(lr, &(fdl_sched_constant_opts){__VA_ARGS__})
+#define fdl_sched_polynomial(lr, ...) fdl_sched_polynomial_a_(lr, __VA_ARGS__, .opts_ = 0)
+#define fdl_sched_polynomial_a_(lr, n, ...) \
+    fdl_sched_polynomial_opt(lr, n, &(fdl_sched_polynomial_opts){__VA_ARGS__})
+#define fdl_sched_cyclic(lo, hi, ...) fdl_sched_cyclic_a_(lo, hi, __VA_ARGS__, .opts_ = 0)
+#define fdl_sched_cyclic_a_(lo, hi, up, ...) \
+    fdl_sched_cyclic_opt(lo, hi, up, &(fdl_sched_cyclic_opts){__VA_ARGS__})
+#define fdl_sched_cosine_restarts(lr, min, ...) fdl_sched_cosine_restarts_a_(lr, min, __VA_ARGS__, .opts_ = 0)
+#define fdl_sched_cosine_restarts_a_(lr, min, t0, ...) \
+    fdl_sched_cosine_restarts_opt(lr, min, t0, &(fdl_sched_cosine_restarts_opts){__VA_ARGS__})
 #define fdl_sched_step(lr, ...) fdl_sched_step_a_(lr, __VA_ARGS__, .opts_ = 0)
 #define fdl_sched_step_a_(lr, size, ...) fdl_sched_step_opt(lr, size, &(fdl_sched_step_opts){__VA_ARGS__})
 #define fdl_sched_multi_step(lr, ...) fdl_sched_multi_step_a_(lr, __VA_ARGS__, .opts_ = 0)
