@@ -37,7 +37,8 @@ FDL_API int64_t fdl_kv_cache_len(const fdl_kv_cache *c);
  * Outside of [0, fdl_kv_cache_len]: FDL_E_RANGE. */
 FDL_API fdl_status fdl_kv_cache_rewind(fdl_kv_cache *c, int64_t len);
 /* Sample i becomes what sample samples[i] was, int64 [M]: the best of a beam search; M is the number of samples from now on.
- * The memory is to be given anew. Nothing is changed on failure. */
+ * The memory is to be given anew. Nothing is changed on failure; an index that isn't a sample: FDL_E_RANGE on the CPU, the end of the
+ * context on a GPU. */
 FDL_API fdl_status fdl_kv_cache_reorder(fdl_kv_cache *c, fdl_tensor *samples);
 
 FDL_END_DECLS

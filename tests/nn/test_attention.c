@@ -137,6 +137,77 @@ static void encoders_take_masks_to_every_layer(void **state)
 
 /* ---- forms of a call ------------------------------------------------------------------------------ */
 
+static void expect_leaves(fdl_module *m, int n, const char *const *names, const fdl_shape *shapes)
+{
+    fdl_params *ps = fdl_parameters(m);
+    assert_int_equal(fdl_params_count(ps), n);
+    for (int i = 0; i < n; i++) {
+        fdl_param *p = fdl_params_find(ps, names[i]);
+        check_some(p);
+        assert_true(fdl_shape_eq(fdl_shape_of(fdl_param_tensor(p)), shapes[i]));
+    }
+    check_ok(fdl_module_free(m));
+}
+
+static void parameters_are_named_as_pytorch_names_them(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    expect_leaves(fdl_nn_multihead_attention(6, 2), 4,
+                  (const char *const[]){"in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"},
+                  (const fdl_shape[]){FDL_SHAPE(18, 6), FDL_SHAPE(18), FDL_SHAPE(6, 6), FDL_SHAPE(6)});
+    expect_leaves(fdl_nn_multihead_attention(6, 2, .kdim = 4, .add_bias_kv = true, .no_bias = true), 6,
+                  (const char *const[]){"q_proj_weight", "k_proj_weight", "v_proj_weight", "bias_k", "bias_v",
+                                        "out_proj.weight"},
+                  (const fdl_shape[]){FDL_SHAPE(6, 6), FDL_SHAPE(6, 4), FDL_SHAPE(6, 6), FDL_SHAPE(1, 1, 6),
+                                      FDL_SHAPE(1, 1, 6), FDL_SHAPE(6, 6)});
+}
+
+/* The same numbers with samples first and second, alone, and to another sequence's length. */
+static void layouts_are_transposes(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *first = fdl_nn_multihead_attention(6, 3, .batch_first = true),
+               *second = fdl_nn_multihead_attention(6, 3);
+    fdl_params *from = fdl_parameters(first), *to = fdl_parameters(second);
+    for (int i = 0; i < fdl_params_count(to); i++)
+        check_ok(fdl_param_set(fdl_params_at(to, i), fdl_param_tensor(fdl_params_at(from, i))));
+    fdl_tensor *q = fdl_randn(FDL_SHAPE(2, 5, 6)), *kv = fdl_randn(FDL_SHAPE(2, 7, 6)), *w, *v;
+    fdl_tensor *a = fdl_nn_mha_forward(first, q, kv, kv, .weights = &w);
+    fdl_tensor *qt = fdl_transpose(q, 0, 1), *kvt = fdl_transpose(kv, 0, 1);
+    fdl_tensor *b = fdl_nn_mha_forward(second, qt, kvt, kvt, .weights = &v);
+    assert_true(fdl_shape_eq(fdl_shape_of(a), FDL_SHAPE(2, 5, 6)));
+    assert_true(fdl_allclose(a, fdl_transpose(b, 0, 1), .atol = 1e-6));
+    assert_true(fdl_shape_eq(fdl_shape_of(w), FDL_SHAPE(2, 5, 7)));
+    assert_true(fdl_allclose(w, v, .atol = 1e-6));
+    assert_true(fdl_allclose(fdl_sum_dim(w, -1), fdl_ones(FDL_SHAPE(2, 5)), .atol = 1e-6));
+    check_ok(fdl_module_free(first));
+    check_ok(fdl_module_free(second));
+}
+
+/* Causal is the triangle above the diagonal as a mask; a number is added to a score before the softmax. */
+static void masks_are_what_is_done_to_the_scores(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = fdl_nn_multihead_attention(4, 2, .causal = true),
+               *plain = fdl_nn_multihead_attention(4, 2);
+    fdl_params *from = fdl_parameters(m), *to = fdl_parameters(plain);
+    for (int i = 0; i < fdl_params_count(to); i++)
+        check_ok(fdl_param_set(fdl_params_at(to, i), fdl_param_tensor(fdl_params_at(from, i))));
+    fdl_tensor *x = fdl_randn(FDL_SHAPE(5, 2, 4)), *w, *v;
+    fdl_tensor *later = fdl_triu(fdl_ones(FDL_SHAPE(5, 5), .dtype = FDL_BOOL), .diagonal = 1);
+    assert_true(fdl_allclose(fdl_forward(m, x), fdl_nn_mha_forward(plain, x, x, x, .attn_mask = later),
+                             .atol = 1e-6));
+    fdl_tensor *number = fdl_randn(FDL_SHAPE(5, 5));
+    check_some(fdl_nn_mha_forward(plain, x, x, x, .weights = &w, .per_head = true));
+    check_some(fdl_nn_mha_forward(plain, x, x, x, .attn_mask = number, .weights = &v, .per_head = true));
+    assert_true(fdl_allclose(v, fdl_softmax(fdl_add(fdl_log(w), number), -1), .atol = 1e-6));
+    check_ok(fdl_module_free(m));
+    check_ok(fdl_module_free(plain));
+}
+
 static void inputs_that_are_equal_may_be_the_same(void **state)
 {
     (void)state;
@@ -293,6 +364,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_mask_equals_pytorch),
         cmocka_unit_test(encoders_take_masks_to_every_layer),
+        cmocka_unit_test(parameters_are_named_as_pytorch_names_them),
+        cmocka_unit_test(layouts_are_transposes),
+        cmocka_unit_test(masks_are_what_is_done_to_the_scores),
         cmocka_unit_test(inputs_that_are_equal_may_be_the_same),
         cmocka_unit_test(a_padded_key_doesnt_matter),
         cmocka_unit_test(dropout_is_for_training),

@@ -210,7 +210,8 @@ OVER_ROWS(leaves_nothing_behind)
 
 int main(void)
 {
-    if (on_test_device()) { /* a GPU draws other numbers from a seed */
+    if (on_test_device()) { /* a GPU draws other numbers from a seed; its products are rounded as float32 */
+        FDL_CHECK(fdl_allow_tf32(false, false));
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(every_module_trains_as_pytorch),
             cmocka_unit_test(every_module_has_the_gradient_of_its_forward),
