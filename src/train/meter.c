@@ -194,8 +194,8 @@ static fdl_status place(fdl_trainer *tr, fdl_device device, fdl_dtype dtype)
     m->left_out += left_out;
     trainer_meter_free(m);
     m->pack = fdl_keep(fdl_zeros(FDL_SHAPE(2), .dtype = FDL_FLOAT32, .device = device));
-    const double begin[2] = {m->sum, 0}; /* one sum in one order, also of a run that goes on */
-    m->total = fdl_keep(fdl_from_f64(begin, FDL_SHAPE(2), .dtype = FDL_FLOAT64, .device = device));
+    /* one sum in one order, also of a run that goes on */
+    m->total = fdl_keep(fdl_zeros(FDL_SHAPE(2), .dtype = FDL_FLOAT64, .device = device));
     m->one = fdl_keep(fdl_scalar(1, .dtype = FDL_FLOAT32, .device = device));
     m->loss = fdl_keep(dtype == FDL_FLOAT64 ? fdl_scalar(0, .dtype = FDL_FLOAT64, .device = device)
                                             : fdl_select(m->pack, 0, 0));
@@ -208,6 +208,9 @@ static fdl_status place(fdl_trainer *tr, fdl_device device, fdl_dtype dtype)
         m->telling = fdl_cuda_event_new(.external = true);
     }
     bool tells = dtype == FDL_FLOAT64 || (m->told && m->telling);
+    /* Filled, not copied from the host, which a step that is recorded must not do. */
+    if (m->sum_to && m->sum != 0)
+        tells = fdl_fill_(m->sum_to, m->sum) == FDL_OK && tells;
     if (!m->pack || !m->total || !m->one || !m->loss || !m->found || !m->sum_to || !m->after || !tells) {
         trainer_meter_free(m);
         return fdl_error_pending();
