@@ -273,6 +273,9 @@ static void strictness(void **state)
     check_error(FDL_E_MISMATCH, "\"a\"", "[4, 8]", "[8, 4]");
     assert_int_equal(fdl_ckpt_load(turned, path, .partial = true), FDL_E_MISMATCH);
     check_error(FDL_E_MISMATCH, "[4, 8]");
+    fdl_module *as_it_was = pair("a", "b", FDL_SHAPE(8, 4), 5);
+    assert_true(equal(turned, as_it_was));
+    fdl_module_free(as_it_was);
     check_ok(fdl_ckpt_load(turned, path, .allow_mismatched = true, .report = &r));
     assert_int_equal(r.n_mismatched, 2);
     assert_int_equal(r.n_loaded, 0);
@@ -644,6 +647,8 @@ static void full_disk(void **state)
         assert_true(fdl_same(w, before));
         assert_int_equal(fdl_ckpt_save(m, "/nowhere/at/all.fdl"), FDL_E_IO);
         check_error(FDL_E_IO, "/nowhere/at/all.fdl");
+        assert_int_equal(fdl_ckpt_save(m, "/proc/self/file.fdl"), FDL_E_IO); /* nobody may write there */
+        check_error(FDL_E_IO, "/proc/self/file.fdl");
         fdl_module_free(m);
     }
 }

@@ -490,7 +490,7 @@ typedef struct way {
     const char *name;
     bool streams, background, validates, source, bf16;
     int64_t every, accumulate, patience;
-    bool scaled, plateau;
+    bool scaled, plateau, records;
 } way;
 
 typedef struct job {
@@ -593,7 +593,7 @@ static fdl_status fit(job *j, const way *w, const char *resume, fdl_fit_report *
     j->tr = fdl_trainer_new(j->m, j->opt, loss_of, .ctx = j, .sched = j->sched, .ema = j->ema,
                             .scaler = j->scaler, .accumulate = w->accumulate, .clip_norm = 1.0,
                             .autocast = w->bf16 ? FDL_BFLOAT16 : FDL_DTYPE_DEFAULT, .on_step = on_step,
-                            .capture = FDL_CAPTURE_OFF);
+                            .capture = w->records ? FDL_CAPTURE_AUTO : FDL_CAPTURE_OFF);
     check_some(j->tr);
     const fdl_trainer_fit_opts o = {.epochs = EPOCHS,
                                     .validate = w->validates ? j->validate : NULL,
@@ -644,6 +644,7 @@ static const way ways[] = {
     {.name = "accumulated", .every = 1, .accumulate = 2},
     {.name = "plateau, patience", .every = 2, .validates = true, .plateau = true, .patience = 1},
     {.name = "a source of one's own", .every = 1, .source = true},
+    {.name = "recorded where there is a GPU", .every = 1, .records = true},
 };
 enum { WAYS = sizeof ways / sizeof ways[0] };
 
@@ -691,34 +692,44 @@ static void fit_goes_on_after_an_error_at_every_step(void **state)
     assert_int_equal(fdl_live_tensors(), live);
 }
 
-/* By a signal that can't be caught, at every step, several times in one run. */
-static void fit_goes_on_after_a_kill_at_every_step(void **state)
+static const way killed = {.name = "killed", .every = 2, .validates = true, .background = true};
+
+/* The program that is killed: this one again, by its own start, since a process that was forked can't use a GPU. */
+static int run_until_killed(const char *at_step)
+{
+    job j = job_of(&killed);
+    fdl_fit_report r;
+    j.stop_at = atoi(at_step);
+    fit(&j, &killed, path_of("run.fdl"), &r);
+    fprintf(stderr, "not killed: %s\n", fdl_last_error()->message);
+    return 3;
+}
+
+/* By a signal that can't be caught, several times in one run. */
+static void fit_goes_on_after_kills(void **state)
 {
     (void)state;
-    if (on_gpu)
-        skip(); /* a process that was forked can't use the device */
-    static const way w = {.name = "killed", .every = 2, .validates = true, .background = true};
     job whole;
     fdl_fit_report r, then;
-    int64_t steps = whole_run(&whole, &w, &r);
+    int64_t steps = whole_run(&whole, &killed, &r);
     unlink(path_of("run.fdl"));
-    for (int64_t at = 1; at <= steps; at++) {
+    for (int64_t at = 1; at <= steps; at += 3) {
+        char step[16];
+        snprintf(step, sizeof step, "%d", (int)at);
         pid_t child = fork();
         assert_true(child >= 0);
         if (!child) {
-            job j = job_of(&w);
-            j.stop_at = at;
-            fit(&j, &w, path_of("run.fdl"), &then);
-            _exit(3); /* at the latest in its last step it should have been killed */
+            execl("/proc/self/exe", "test_train_resume", folder, step, (char *)NULL);
+            _exit(4);
         }
         int how;
         assert_int_equal(waitpid(child, &how, 0), child);
         assert_true(WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
     }
-    job j = job_of(&w);
-    check_ok(fit(&j, &w, path_of("run.fdl"), &then));
+    job j = job_of(&killed);
+    check_ok(fit(&j, &killed, path_of("run.fdl"), &then));
     assert_true(then.resumed > 0 && then.resumed < steps);
-    expect_same_jobs(&whole, &j, &r, &then, &w, (int)steps);
+    expect_same_jobs(&whole, &j, &r, &then, &killed, (int)steps);
     job_end(&j);
     job_end(&whole);
 }
@@ -855,9 +866,13 @@ static void errors_of_the_background_are_reported(void **state)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     on_gpu = on_test_device();
+    if (argc == 3) {
+        snprintf(folder, sizeof folder, "%s", argv[1]);
+        return run_until_killed(argv[2]);
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_loop_goes_on_at_every_step),
         cmocka_unit_test(the_file_has_documented_names),
@@ -868,7 +883,7 @@ int main(void)
         cmocka_unit_test(tied_parameters_have_one_state),
         cmocka_unit_test(graphs_go_on_with_what_they_carry),
         cmocka_unit_test(fit_goes_on_after_an_error_at_every_step),
-        cmocka_unit_test(fit_goes_on_after_a_kill_at_every_step),
+        cmocka_unit_test(fit_goes_on_after_kills),
         cmocka_unit_test(a_cancelled_fit_is_saved_where_it_was),
         cmocka_unit_test(a_trainer_goes_on_in_the_middle_of_an_epoch),
         cmocka_unit_test(fit_refuses_what_can_not_be),

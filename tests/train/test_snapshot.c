@@ -153,6 +153,34 @@ static void another_thread_saves_and_frees_it(void **state)
     fdl_module_free(then);
 }
 
+/* On a GPU the call returns while the stream is at work still, and the next step runs behind the copy. */
+static void nobody_waits_for_a_snapshot(void **state)
+{
+    (void)state;
+    if (!fdl_cuda_available() || fdl_default_device().type != FDL_DEVICE_TYPE_CUDA)
+        skip();
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    fdl_module *m = fdl_nn_linear(512, 512);
+    fdl_tensor *w = param_of(m, "weight"), *x = fdl_randn(FDL_SHAPE(4096, 4096));
+    fdl_stream *now = fdl_cuda_stream_current(fdl_default_device());
+    for (int round = 0; round < 3; round++) {
+        check_ok(fdl_fill_(w, round));
+        for (int i = 0; i < 200; i++) /* some tens of milliseconds */
+            check_some(fdl_matmul(x, x));
+        fdl_snapshot *s = fdl_ckpt_snapshot(m);
+        check_some(s);
+        if (round) /* page-locked memory is there since the first time, which may wait for it */
+            assert_false(fdl_cuda_stream_done(now));
+        check_ok(fdl_fill_(w, -1));
+        assert_true(fdl_item(fdl_min(fdl_snapshot_tensor(s, 0))) == round);
+        assert_true(fdl_item(fdl_max(fdl_snapshot_tensor(s, 0))) == round);
+        fdl_snapshot_free(s);
+    }
+    fdl_cuda_stream_free(now);
+    fdl_module_free(m);
+}
+
 int main(void)
 {
     on_test_device();
@@ -160,6 +188,7 @@ int main(void)
         cmocka_unit_test(training_goes_on_beside_it),
         cmocka_unit_test(it_is_a_real_copy),
         cmocka_unit_test(another_thread_saves_and_frees_it),
+        cmocka_unit_test(nobody_waits_for_a_snapshot),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
