@@ -57,8 +57,9 @@ FDL_API fdl_module *fdl_nn_lp_pool3d_opt(double p, int64_t k, const fdl_nn_lp_po
 
 typedef struct fdl_nn_fractional_max_pool_opts {
     int opts_;
-    fdl_shape size; /* the result's extents, FDL_DIMS(H, W), or one for all; or */
-    double ratio;   /* their part of the input's, in (0, 1); exactly one of both */
+    fdl_shape size;       /* the result's extents, FDL_DIMS(H, W), or one for all; or */
+    double ratio;         /* their part of the input's, in (0, 1); or */
+    double ratio_dims[3]; /* for each extent: {0.5, 0.7}; exactly one of the three */
     fdl_shape kernel_dims;
 } fdl_nn_fractional_max_pool_opts;
 /* nn.FractionalMaxPool2d, 3d: windows of extent k at places that each forward draws anew for each channel, in evaluation too.

@@ -13,10 +13,11 @@ FDL_BEGIN_DECLS
 typedef struct fdl_nn_upsample_opts {
     int opts_;
     fdl_shape size;            /* the result's extents, or one for all; or */
-    double scale;              /* their factor, rounded down; exactly one of both */
+    double scale;              /* their factor, rounded down; or */
+    double scale_dims[3];      /* a factor for each extent: {2, 1.5}; exactly one of the three */
     fdl_interpolate_mode mode; /* default nearest */
     bool align_corners;        /* the corners' centres stay; linear, bilinear, bicubic, trilinear only */
-    bool recompute_scale;      /* with .scale: places by the extents' ratio, not by the factor itself */
+    bool recompute_scale;      /* with a factor: places by the extents' ratio, not by the factor itself */
 } fdl_nn_upsample_opts;
 /* nn.Upsample: [N, C, L], [N, C, H, W] or [N, C, D, H, W] -> other extents, smaller ones too. A mode that x's dims don't fit:
  * FDL_E_SHAPE. nn.UpsamplingNearest2d is the default, nn.UpsamplingBilinear2d bilinear with .align_corners. */

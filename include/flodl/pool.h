@@ -91,7 +91,8 @@ FDL_API fdl_tensor *fdl_max_unpool3d_opt(fdl_tensor *x, fdl_tensor *indices, int
 typedef struct fdl_fractional_max_pool_opts {
     int opts_;
     fdl_shape size;       /* the result's extents, FDL_DIMS(H, W), or one for all; or */
-    double ratio;         /* their part of x's, in (0, 1); exactly one of both */
+    double ratio;         /* their part of x's, in (0, 1); or */
+    double ratio_dims[3]; /* for each extent: {0.5, 0.7}; exactly one of the three */
     fdl_tensor **indices; /* int64 positions in the plane of x, filled when given (scope) */
     fdl_tensor *samples;  /* [N, C, 2 | 3] in [0, 1), of x's dtype: the windows' places; default: drawn */
     fdl_generator *generator;
@@ -118,11 +119,12 @@ typedef enum fdl_interpolate_mode {
 typedef struct fdl_interpolate_opts {
     int opts_;
     fdl_shape size;            /* the result's extents, or one for all; or */
-    double scale;              /* their factor, rounded down; exactly one of both */
+    double scale;              /* their factor, rounded down; or */
+    double scale_dims[3];      /* a factor for each extent: {2, 1.5}; exactly one of the three */
     fdl_interpolate_mode mode; /* default nearest */
     bool align_corners;        /* the corners' centres stay; linear, bilinear, bicubic, trilinear only */
     bool antialias;            /* when it gets smaller; bilinear and bicubic only */
-    bool recompute_scale;      /* with .scale: places by the extents' ratio, not by the factor itself */
+    bool recompute_scale;      /* with a factor: places by the extents' ratio, not by the factor itself */
 } fdl_interpolate_opts;
 /* F.interpolate: x [N, C, L], [N, C, H, W] or [N, C, D, H, W] -> other extents. A mode that x's dims don't
  * fit: FDL_E_SHAPE. */

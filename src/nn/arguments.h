@@ -62,6 +62,19 @@ static inline bool arg_spatial(const char *module, const char *argument, int n, 
     return true;
 }
 
+/* How many of the three numbers of a factor for each dim are given, from the first on; -1: not from the first on, or one isn't in
+ * (0, most). */
+static inline int arg_factors(const double *each, double most)
+{
+    int n = 0;
+    while (n < 3 && each[n] != 0)
+        n++;
+    for (int i = 0; i < 3; i++)
+        if (i < n ? !(each[i] > 0 && each[i] < most) : each[i] != 0)
+            return -1;
+    return n;
+}
+
 /* A fresh tensor for a parameter, drawn uniformly within 1/sqrt(fan); NULL on failure. */
 static inline fdl_tensor *new_uniform(fdl_shape shape, int64_t fan, fdl_dtype dtype, fdl_device device)
 {

@@ -121,7 +121,11 @@ static fdl_module *new_fractional(int n, const fdl_module_ops *ops, const fdl_ki
     fdl_shape kernel = {0};
     if (!arg_spatial(name, "kernel", n, k, 0, 1, &o.kernel_dims, &kernel))
         return NULL;
-    if ((o.size.ndim != 0) == (o.ratio != 0))
+    int each = arg_factors(o.ratio_dims, 1);
+    if (each != 0 && each != n)
+        return fdl_fail_null(FDL_E_ARG, "fdl_nn_%s: .ratio_dims must have %d numbers between 0 and 1", name,
+                             n);
+    if ((o.size.ndim != 0) + (o.ratio != 0) + (each != 0) != 1)
         return fdl_fail_null(FDL_E_ARG, "fdl_nn_%s: needs .size or .ratio, and not both", name);
     if (o.size.ndim > 1 && o.size.ndim != n)
         return fdl_fail_null(FDL_E_ARG, "fdl_nn_%s: .size has %d extents, must have %d, or one for all", name,
@@ -129,15 +133,24 @@ static fdl_module *new_fractional(int n, const fdl_module_ops *ops, const fdl_ki
     for (int i = 0; i < o.size.ndim; i++)
         if (!arg_at_least(name, "an extent of size", o.size.d[i], 1))
             return NULL;
-    if (o.size.ndim == 0 && !(o.ratio > 0 && o.ratio < 1))
+    if (o.ratio != 0 && !(o.ratio > 0 && o.ratio < 1))
         return fdl_fail_null(FDL_E_ARG, "fdl_nn_%s: ratio is %g, must be between 0 and 1", name, o.ratio);
     fdl_module *m = fdl_module_new(ops);
     fractional *self = fdl_module_self(m);
     if (self)
-        *self = (fractional){{fractional_run}, {.size = o.size, .ratio = o.ratio, .kernel_dims = kernel}};
+        *self = (fractional){{fractional_run},
+                             {.size = o.size,
+                              .ratio = o.ratio,
+                              .ratio_dims = {o.ratio_dims[0], o.ratio_dims[1], o.ratio_dims[2]},
+                              .kernel_dims = kernel}};
     return described(m, kind, &(fractional_args){k, o});
 }
 
+#define RATIO(i)                                                                 \
+    {                                                                            \
+        .name = "ratio_" #i, .type = FDL_FIELD_DOUBLE,                           \
+        .offset = offsetof(fractional_args, o.ratio_dims) + (i) * sizeof(double) \
+    }
 #define FRACTIONAL_KIND(id, n)                                                                     \
     static fdl_module *make_##id(const void *args)                                                 \
     {                                                                                              \
@@ -147,7 +160,7 @@ static fdl_module *new_fractional(int n, const fdl_module_ops *ops, const fdl_ki
     KIND(id, .name = #id,                                                                          \
          ARGS(fractional_args, FDL_ARG(fractional_args, k, INT64),                                 \
               FDL_OPT(fractional_args, kernel_dims, SHAPE), FDL_OPT(fractional_args, size, SHAPE), \
-              FDL_OPT(fractional_args, ratio, DOUBLE)));                                           \
+              FDL_OPT(fractional_args, ratio, DOUBLE), RATIO(0), RATIO(1), RATIO(2)));             \
     fdl_module *fdl_nn_##id##_opt(int64_t k, const fdl_nn_fractional_max_pool_opts *opts)          \
     {                                                                                              \
         static const fdl_module_ops ops = {                                                        \

@@ -48,8 +48,10 @@ static const char *upsample_onnx(fdl_onnx *o, const fdl_call *c, const char *con
                                A_TEXT("nearest_mode", nearest ? "floor" : "round_prefer_ceil"),
                                A_FLOAT("cubic_coeff_a", -0.75),
                                {0}};
-    if (m->scale != 0 && !m->recompute_scale) {
-        double factors[] = {1, 1, m->scale, m->scale, m->scale};
+    if (m->size.ndim == 0 && !m->recompute_scale) {
+        double factors[5] = {1, 1};
+        for (int i = 0; i < 3; i++)
+            factors[2 + i] = m->scale != 0 ? m->scale : m->scale_dims[i];
         fdl_tensor *t = fdl_from_f64(factors, FDL_SHAPE(c->x.ndim), .dtype = FDL_FLOAT32, .device = FDL_CPU);
         return onnx_one(o, "Resize", IN(*x, "", onnx_tensor(o, t, onnx_text(o, "%s/scales", onnx_place(o)))),
                         attrs);
@@ -60,8 +62,14 @@ static const char *upsample_onnx(fdl_onnx *o, const fdl_call *c, const char *con
 static const char *const mode_names[] = {"nearest", "nearest-exact", "linear", "bilinear",
                                          "bicubic", "trilinear",     "area",   NULL};
 
+#define SCALE(i)                                                               \
+    {                                                                          \
+        .name = "scale_" #i, .type = FDL_FIELD_DOUBLE,                         \
+        .offset = offsetof(upsample_args, o.scale_dims) + (i) * sizeof(double) \
+    }
 KIND(upsample, .name = "upsample", .onnx = upsample_onnx,
-     ARGS(upsample_args, FDL_OPT(upsample_args, size, SHAPE), FDL_OPT(upsample_args, scale, DOUBLE),
+     ARGS(upsample_args, FDL_OPT(upsample_args, size, SHAPE), FDL_OPT(upsample_args, scale, DOUBLE), SCALE(0),
+          SCALE(1), SCALE(2),
           {.name = "mode",
            .type = FDL_FIELD_ENUM,
            .offset = offsetof(upsample_args, o.mode),
@@ -73,9 +81,13 @@ fdl_module *fdl_nn_upsample_opt(const fdl_nn_upsample_opts *opts)
     static const fdl_module_ops ops = {
         .kind = "upsample", .size = sizeof(fdl_interpolate_opts), .forward = upsample_forward};
     const fdl_nn_upsample_opts o = opts ? *opts : (fdl_nn_upsample_opts){0};
-    if ((o.size.ndim != 0) == (o.scale != 0))
+    int each = arg_factors(o.scale_dims, INT32_MAX);
+    if (each < 0)
+        return fdl_fail_null(FDL_E_ARG,
+                             "fdl_nn_upsample: .scale_dims must have numbers above 0, from the first on");
+    if ((o.size.ndim != 0) + (o.scale != 0) + (each != 0) != 1)
         return fdl_fail_null(FDL_E_ARG, "fdl_nn_upsample: needs .size or .scale, and not both");
-    if (o.size.ndim == 0 && !(o.scale > 0 && o.scale <= INT32_MAX))
+    if (o.scale != 0 && !(o.scale > 0 && o.scale <= INT32_MAX))
         return fdl_fail_null(FDL_E_ARG, "fdl_nn_upsample: scale is %g, must be above 0", o.scale);
     if (!arg_within("upsample", "the number of extents of size", o.size.ndim, 0, 3) ||
         !arg_within("upsample", "mode", o.mode, FDL_INTERPOLATE_NEAREST, FDL_INTERPOLATE_AREA))
@@ -86,13 +98,14 @@ fdl_module *fdl_nn_upsample_opt(const fdl_nn_upsample_opts *opts)
     if (o.align_corners && (o.mode < FDL_INTERPOLATE_LINEAR || o.mode > FDL_INTERPOLATE_TRILINEAR))
         return fdl_fail_null(FDL_E_ARG, "fdl_nn_upsample: align_corners means nothing to mode %s",
                              mode_names[o.mode]);
-    if (o.recompute_scale && o.scale == 0)
+    if (o.recompute_scale && o.size.ndim)
         return fdl_fail_null(FDL_E_ARG, "fdl_nn_upsample: recompute_scale needs .scale");
     fdl_module *m = fdl_module_new(&ops);
     fdl_interpolate_opts *self = fdl_module_self(m);
     if (self)
         *self = (fdl_interpolate_opts){.size = o.size,
                                        .scale = o.scale,
+                                       .scale_dims = {o.scale_dims[0], o.scale_dims[1], o.scale_dims[2]},
                                        .mode = o.mode,
                                        .align_corners = o.align_corners,
                                        .recompute_scale = o.recompute_scale};

@@ -197,16 +197,17 @@ at::Tensor fractional_max_pool(const at::Tensor &x, int64_t kernel, const fdl_fr
     at::IntArrayRef extents = check_spatial(x, n);
     spatial k("kernel", n, kernel, o.kernel_dims, 0, 1);
     int64_t size[3];
-    if ((o.size.ndim != 0) == (o.ratio != 0))
+    factors ratio("ratio", n, o.ratio, o.ratio_dims);
+    if ((o.size.ndim != 0) == ratio.given)
         fail(FDL_E_ARG, "needs .size or .ratio, and not both");
     if (o.size.ndim)
         output_size(o.size, n, size, 1);
-    else if (!(o.ratio > 0 && o.ratio < 1))
-        fail(FDL_E_ARG, ".ratio is %g; it is between 0 and 1", o.ratio);
     for (int i = 0; i < n; i++) {
         int64_t extent = extents[(size_t)i];
-        if (!o.size.ndim)
-            size[i] = (int64_t)((double)extent * o.ratio);
+        if (ratio.given && !(ratio.v[i] > 0 && ratio.v[i] < 1))
+            fail(FDL_E_ARG, ".ratio is %g; it is between 0 and 1", ratio.v[i]);
+        if (ratio.given)
+            size[i] = (int64_t)((double)extent * ratio.v[i]);
         if (size[i] < 1 || size[i] + k[i] - 1 > extent)
             fail(FDL_E_SHAPE, "an extent of %lld has no room for %lld windows of %lld", (long long)extent,
                  (long long)size[i], (long long)k[i]);

@@ -54,44 +54,46 @@ at::Tensor interpolate(const at::Tensor &x, const fdl_interpolate_opts &o)
         fail(FDL_E_ARG, ".align_corners means nothing to mode %s", name_of[o.mode]);
     if (o.antialias && o.mode != FDL_INTERPOLATE_BILINEAR && o.mode != FDL_INTERPOLATE_BICUBIC)
         fail(FDL_E_ARG, ".antialias is for bilinear and bicubic, not %s", name_of[o.mode]);
-    if ((o.size.ndim != 0) == (o.scale != 0))
+    factors factor("scale", n, o.scale, o.scale_dims);
+    if ((o.size.ndim != 0) == factor.given)
         fail(FDL_E_ARG, "needs .size or .scale, and not both");
     int64_t size[3];
+    std::optional<double> scale[3];
     if (o.size.ndim)
         output_size(o.size, n, size, 1);
     else
         for (int i = 0; i < n; i++) {
-            double extent = std::floor((double)x.size(i + 2) * o.scale);
-            if (!(o.scale > 0 && extent >= 1 && extent <= INT32_MAX))
-                fail(FDL_E_ARG, ".scale %g gives the extent %g from %lld", o.scale, extent,
+            double extent = std::floor((double)x.size(i + 2) * factor.v[i]);
+            if (!(factor.v[i] > 0 && extent >= 1 && extent <= INT32_MAX))
+                fail(FDL_E_ARG, ".scale %g gives the extent %g from %lld", factor.v[i], extent,
                      (long long)x.size(i + 2));
             size[i] = (int64_t)extent;
+            if (!o.recompute_scale)
+                scale[i] = factor.v[i];
         }
-    at::IntArrayRef to(size, (size_t)n);
-    std::optional<double> scale;
-    if (o.recompute_scale && o.scale == 0)
+    if (o.recompute_scale && !factor.given)
         fail(FDL_E_ARG, ".recompute_scale needs .scale");
-    if (o.scale != 0 && !o.recompute_scale)
-        scale = o.scale;
+    at::IntArrayRef to(size, (size_t)n);
+    auto [s0, s1, s2] = scale;
     switch (o.mode) {
     case FDL_INTERPOLATE_NEAREST:
-        return n == 1   ? at::upsample_nearest1d(x, to, scale)
-               : n == 2 ? at::upsample_nearest2d(x, to, scale, scale)
-                        : at::upsample_nearest3d(x, to, scale, scale, scale);
+        return n == 1   ? at::upsample_nearest1d(x, to, s0)
+               : n == 2 ? at::upsample_nearest2d(x, to, s0, s1)
+                        : at::upsample_nearest3d(x, to, s0, s1, s2);
     case FDL_INTERPOLATE_NEAREST_EXACT:
-        return n == 1   ? at::_upsample_nearest_exact1d(x, to, scale)
-               : n == 2 ? at::_upsample_nearest_exact2d(x, to, scale, scale)
-                        : at::_upsample_nearest_exact3d(x, to, scale, scale, scale);
+        return n == 1   ? at::_upsample_nearest_exact1d(x, to, s0)
+               : n == 2 ? at::_upsample_nearest_exact2d(x, to, s0, s1)
+                        : at::_upsample_nearest_exact3d(x, to, s0, s1, s2);
     case FDL_INTERPOLATE_LINEAR:
-        return at::upsample_linear1d(x, to, o.align_corners, scale);
+        return at::upsample_linear1d(x, to, o.align_corners, s0);
     case FDL_INTERPOLATE_BILINEAR:
-        return o.antialias ? at::_upsample_bilinear2d_aa(x, to, o.align_corners, scale, scale)
-                           : at::upsample_bilinear2d(x, to, o.align_corners, scale, scale);
+        return o.antialias ? at::_upsample_bilinear2d_aa(x, to, o.align_corners, s0, s1)
+                           : at::upsample_bilinear2d(x, to, o.align_corners, s0, s1);
     case FDL_INTERPOLATE_BICUBIC:
-        return o.antialias ? at::_upsample_bicubic2d_aa(x, to, o.align_corners, scale, scale)
-                           : at::upsample_bicubic2d(x, to, o.align_corners, scale, scale);
+        return o.antialias ? at::_upsample_bicubic2d_aa(x, to, o.align_corners, s0, s1)
+                           : at::upsample_bicubic2d(x, to, o.align_corners, s0, s1);
     case FDL_INTERPOLATE_TRILINEAR:
-        return at::upsample_trilinear3d(x, to, o.align_corners, scale, scale, scale);
+        return at::upsample_trilinear3d(x, to, o.align_corners, s0, s1, s2);
     case FDL_INTERPOLATE_AREA:
         break;
     }

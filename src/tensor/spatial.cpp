@@ -47,6 +47,22 @@ at::IntArrayRef output_size(const fdl_shape &size, int n, int64_t *room, int64_t
     return at::IntArrayRef(room, (size_t)n);
 }
 
+factors::factors(const char *name, int n, double all, const double *each) : v{all, all, all}, given(all != 0)
+{
+    bool one = each[0] != 0 || each[1] != 0 || each[2] != 0;
+    if (!one)
+        return;
+    if (all != 0)
+        fail(FDL_E_ARG, ".%s and .%s_dims are both given", name, name);
+    for (int i = 0; i < 3; i++) {
+        v[i] = each[i];
+        if ((v[i] != 0) != (i < n))
+            fail(FDL_E_ARG, ".%s_dims has other than %d values for %d spatial dim%s", name, n, n,
+                 n == 1 ? "" : "s");
+    }
+    given = true;
+}
+
 void bad_spatial(at::IntArrayRef shape, int n)
 {
     size_t dims = shape.size();

@@ -61,6 +61,12 @@ class spatial
 
 /* The extents of an output: one for each of n spatial dims, or one for all of them. */
 at::IntArrayRef output_size(const fdl_shape &size, int n, int64_t *room, int64_t least);
+/* A factor for each of n spatial dims: those of `each` [3], or `all`. Both, or another count: an error. */
+struct factors {
+    double v[3];
+    bool given;
+    factors(const char *name, int n, double all, const double *each);
+};
 /* x has n spatial dims after [N, C], or after [C] alone; returns their extents. */
 [[noreturn, gnu::cold]] void bad_spatial(at::IntArrayRef shape, int n);
 inline at::IntArrayRef check_spatial(const at::Tensor &x, int n)

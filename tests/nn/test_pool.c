@@ -1,6 +1,8 @@
 /* Pools: values by hand, where they were and back again, windows at places that are drawn, extents; what they refuse. */
 #include "fixture.h"
 
+#include <math.h>
+
 /* 1 ... n in this shape. */
 static fdl_tensor *count_up(fdl_shape shape)
 {
@@ -223,6 +225,43 @@ static void fractional_windows_move_and_keep_their_size(void **state)
     check_ok(fdl_module_free(deep));
 }
 
+/* Shapes are known without values, files name every option, ONNX has no such operations. */
+static void shapes_files_and_onnx(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *drawn = fdl_nn_fractional_max_pool3d(0, .kernel_dims = FDL_DIMS(1, 2, 2),
+                                                     .ratio_dims = {0.5, 0.4, 0.75}),
+               *back = fdl_nn_max_unpool3d(2, .stride_dims = FDL_DIMS(2, 1, 1),
+                                           .padding_dims = FDL_DIMS(1, 0, 0)),
+               *far = fdl_nn_constant_pad1d(1, -INFINITY);
+    assert_int_equal(fdl_onnx_save(drawn, "/nowhere", FDL_SHAPE(1, 1, 4, 6, 8)), FDL_E_UNSUPPORTED);
+    check_error(FDL_E_UNSUPPORTED, "fractional_max_pool3d");
+    assert_int_equal(
+        fdl_onnx_save(back, "/nowhere", FDL_SHAPE(1, 2, 2, 2, 2),
+                      .more = FDL_INPUTS({.shape = FDL_SHAPE(1, 2, 2, 2, 2), .dtype = FDL_INT64})),
+        FDL_E_UNSUPPORTED);
+    check_error(FDL_E_UNSUPPORTED, "max_unpool3d");
+    fdl_module *modules[] = {drawn, far};
+    const fdl_shape shapes[] = {FDL_SHAPE(2, 1, 4, 6, 8), FDL_SHAPE(2, 3)};
+    for (int i = 0; i < 2; i++) {
+        fdl_module *g = fdl_flow(modules[i]);
+        char *text = fdl_topology_text(g);
+        check_some(text);
+        fdl_module *h = fdl_topology_parse(text);
+        check_some(h);
+        fdl_tensor *x = fdl_randn(shapes[i]);
+        check_ok(fdl_manual_seed(9));
+        fdl_tensor *y = fdl_forward(g, x);
+        check_ok(fdl_manual_seed(9));
+        assert_true(fdl_same(fdl_forward(h, x), y));
+        free(text);
+        check_ok(fdl_module_free(g));
+        check_ok(fdl_module_free(h));
+    }
+    check_ok(fdl_module_free(back));
+}
+
 /* ---- resampling --------------------------------------------------------------------------------- */
 
 static void what_goes_there_and_back_is_the_same(void **state)
@@ -382,6 +421,10 @@ static void wrong_pools_are_named(void **state)
     REFUSED(fdl_nn_fractional_max_pool3d(2, .ratio = 1), "ratio is 1");
     REFUSED(fdl_nn_fractional_max_pool3d(2, .size = FDL_DIMS(2, 2)), "size has 2", "3");
     REFUSED(fdl_nn_fractional_max_pool2d(2, .size = FDL_DIMS(0)), "size is 0");
+    REFUSED(fdl_nn_fractional_max_pool3d(2, .ratio_dims = {0.5, 0.5}), "ratio_dims", "3 numbers");
+    REFUSED(fdl_nn_fractional_max_pool2d(2, .ratio = 0.5, .ratio_dims = {0.5, 0.5}), "not both");
+    REFUSED(fdl_nn_upsample(.scale_dims = {0, 2}), "scale_dims", "from the first on");
+    REFUSED(fdl_nn_upsample(.scale_dims = {2, 2}, .size = FDL_DIMS(3)), "not both");
     REFUSED(fdl_nn_pixel_shuffle(0), "fdl_nn_pixel_shuffle", "r is 0");
     REFUSED(fdl_nn_pixel_unshuffle(-1), "fdl_nn_pixel_unshuffle", "r is -1");
     REFUSED(fdl_nn_channel_shuffle(0), "fdl_nn_channel_shuffle", "groups is 0");
@@ -441,6 +484,7 @@ int main(void)
         cmocka_unit_test(an_unpool_has_two_inputs),
         cmocka_unit_test(fractional_windows_are_drawn_as_pytorch_draws_them),
         cmocka_unit_test(fractional_windows_move_and_keep_their_size),
+        cmocka_unit_test(shapes_files_and_onnx),
         cmocka_unit_test(what_goes_there_and_back_is_the_same),
         cmocka_unit_test(upsampling_modes_by_hand),
         cmocka_unit_test(a_blur_smooths_and_keeps_what_is_flat),
