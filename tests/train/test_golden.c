@@ -1,6 +1,8 @@
-/* Small trainings, one a family of modules, each with another optimizer and schedule, against PyTorch's
- * (tests/fixtures/make_golden.py): the output of the weights that were loaded, the loss of each of 20 steps, parameters, buffers
- * and averages after them. Twice: in a loop by hand, and by the trainer. */
+/* Small trainings, one a family of modules, each with another optimizer and
+ * schedule, against PyTorch's (tests/fixtures/make_golden.py): the output of
+ * the weights that were loaded, the loss of each of 20 steps, parameters,
+ * buffers and averages after them. Twice: in a loop by hand, and by the
+ * trainer. */
 #include "check.h"
 
 #include <math.h>
@@ -30,7 +32,8 @@ typedef struct golden {
     bool average; /* in place of ema: the mean */
 } golden;
 
-/* Of 1 + the number. What is rounded to 8 bits may fall to the other side where sums are made in another order. */
+/* Of 1 + the number. What is rounded to 8 bits may fall to the other side where
+ * sums are made in another order. */
 static double tolerance_of(const golden *g)
 {
     if (g->bfloat16)
@@ -38,7 +41,9 @@ static double tolerance_of(const golden *g)
     return on_gpu ? 1e-4 : 1e-6;
 }
 
-/* ---- what was recorded ---------------------------------------------------------------------------------------- */
+/* ---- what was recorded
+ * ----------------------------------------------------------------------------------------
+ */
 
 static void path_of(const golden *g, char *path, size_t size)
 {
@@ -50,7 +55,8 @@ static bool is_floating(fdl_tensor *t)
     return fdl_dtype_is_floating(fdl_dtype_of(t));
 }
 
-/* The largest difference of two tensors, by 1 + the second's absolute value; NaN where one has some. */
+/* The largest difference of two tensors, by 1 + the second's absolute value;
+ * NaN where one has some. */
 static double distance(fdl_tensor *a, fdl_tensor *b)
 {
     FDL_SCOPE;
@@ -63,7 +69,8 @@ static double distance(fdl_tensor *a, fdl_tensor *b)
     return fdl_item(fdl_max(fdl_div(fdl_abs(fdl_sub(a, b)), fdl_add(fdl_abs(b), 1))));
 }
 
-/* Parameters and buffers are those under `prefix` in the file, all of them. of: the model's tensor, or what stands for it. */
+/* Parameters and buffers are those under `prefix` in the file, all of them. of:
+ * the model's tensor, or what stands for it. */
 static void expect_state(const golden *g, const fdl_ckpt_info *file, const char *prefix, fdl_module *model,
                          const fdl_ema *ema, double tolerance)
 {
@@ -92,7 +99,9 @@ static double recorded_loss(const fdl_ckpt_info *file, int step)
     return fdl_item(fdl_select(fdl_ckpt_get(file, "losses"), 0, step));
 }
 
-/* ---- the trainings' two ways ---------------------------------------------------------------------------------- */
+/* ---- the trainings' two ways
+ * ----------------------------------------------------------------------------------
+ */
 
 typedef struct training {
     const golden *g;
@@ -230,7 +239,8 @@ static void by_trainer(const golden *g)
     end(&t);
 }
 
-/* The weights of the file give PyTorch's output, in float32 whatever the training's dtype. */
+/* The weights of the file give PyTorch's output, in float32 whatever the
+ * training's dtype. */
 static void expect_output(const golden *g)
 {
     FDL_SCOPE;
@@ -255,7 +265,9 @@ static void expect_output(const golden *g)
     fdl_ckpt_close(t.file);
 }
 
-/* ---- the models ------------------------------------------------------------------------------------------------- */
+/* ---- the models
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static fdl_tensor *classes(fdl_module *model, fdl_list batch, void *ctx)
 {
@@ -425,6 +437,163 @@ static fdl_tensor *encoder_loss(fdl_module *model, fdl_list batch, void *ctx)
                              fdl_flatten(batch.at[1], 0, 1));
 }
 
+/* A source's ids and the target's before the wanted ones -> logits [N, L, C].
+ * Padding has the id 0. */
+typedef struct translation_parts {
+    fdl_module *source, *target, *transformer, *head;
+} translation_parts;
+static fdl_tensor *translation_forward(void *self, fdl_tensor *ids, const fdl_refs *r)
+{
+    const translation_parts *p = self;
+    fdl_tensor *padding = fdl_eq(ids, 0);
+    fdl_tensor *y = fdl_nn_transformer_forward(
+        p->transformer, fdl_forward(p->source, ids), fdl_forward(p->target, fdl_refs_need(r, "before")),
+        .src_key_padding_mask = padding, .memory_key_padding_mask = padding, .tgt_causal = true);
+    return fdl_forward(p->head, y);
+}
+static fdl_module *translation(void)
+{
+    static const char *const names[] = {"before", NULL};
+    static const fdl_module_ops ops = {.kind = "translation",
+                                       .size = sizeof(translation_parts),
+                                       .forward_named = translation_forward,
+                                       .ref_names = names};
+    fdl_module *m = fdl_module_new(&ops);
+    translation_parts *p = fdl_module_self(m);
+    check_some(p);
+    p->source = fdl_module_child(m, "source", fdl_nn_embedding(9, 8, .padding_idx = FDL_SOME(0)));
+    p->target = fdl_module_child(m, "target", fdl_nn_embedding(7, 8));
+    p->transformer = fdl_module_child(m, "transformer",
+                                      fdl_nn_transformer(8, 2, .encoder_layers = 1, .decoder_layers = 1,
+                                                         .ff = 12, .dropout = FDL_ZERO, .batch_first = true));
+    p->head = fdl_module_child(m, "head", fdl_nn_linear(8, 7));
+    return fdl_module_done(m);
+}
+static fdl_optim *translation_optim(fdl_module *m)
+{
+    return fdl_optim_adamax(fdl_parameters(m), .lr = 0.01);
+}
+static fdl_sched *translation_sched(void)
+{
+    return fdl_sched_inv_sqrt(0.01, 4);
+}
+static fdl_tensor *translation_loss(fdl_module *model, fdl_list b, void *ctx)
+{
+    (void)ctx;
+    fdl_tensor *logits = fdl_forward(model, b.at[0], b.at[1]);
+    return fdl_cross_entropy(fdl_flatten(logits, 0, 1), fdl_flatten(b.at[2], 0, 1));
+}
+
+static fdl_module *rnn(void)
+{
+    return fdl_flow(fdl_nn_rnn(3, 8, .layers = 2), fdl_flow_tag("rnn"), fdl_nn_linear(8, 3),
+                    fdl_flow_tag("head"));
+}
+static fdl_optim *rnn_optim(fdl_module *m)
+{
+    return fdl_optim_adagrad(fdl_parameters(m), .lr = 0.05, .lr_decay = 0.01, .initial_accumulator = 0.1);
+}
+static fdl_sched *rnn_sched(void)
+{
+    return fdl_sched_polynomial(0.05, 25, .power = 2);
+}
+static fdl_tensor *rnn_loss(fdl_module *model, fdl_list b, void *ctx)
+{
+    (void)ctx;
+    return fdl_smooth_l1_loss(fdl_forward(model, b.at[0]), b.at[1], .beta = 0.5);
+}
+
+static fdl_module *bag(void)
+{
+    return fdl_flow(fdl_nn_embedding_bag(15, 6, .padding_idx = FDL_SOME(0)), fdl_flow_tag("bag"),
+                    fdl_nn_linear(6, 5), fdl_flow_tag("head"));
+}
+static fdl_optim *bag_optim(fdl_module *m)
+{
+    return fdl_optim_adadelta(fdl_parameters(m), .lr = 1, .rho = 0.8);
+}
+static fdl_sched *bag_sched(void)
+{
+    return fdl_sched_step(1, 6, .gamma = 0.5);
+}
+static fdl_tensor *bag_loss(fdl_module *model, fdl_list b, void *ctx)
+{
+    (void)ctx;
+    return fdl_binary_cross_entropy_with_logits(fdl_forward(model, b.at[0]), b.at[1],
+                                                .pos_weight = fdl_vec(1.0, 2.0, 3.0, 0.5, 1.0));
+}
+
+/* A score of two inputs: how much their embeddings have in common. */
+typedef struct metric_parts {
+    fdl_module *up, *down, *same;
+} metric_parts;
+static fdl_tensor *metric_embed(const metric_parts *p, fdl_tensor *x)
+{
+    return fdl_forward(p->down, fdl_tanh(fdl_forward(p->up, x)));
+}
+static fdl_tensor *metric_forward(void *self, fdl_tensor *a, const fdl_refs *r)
+{
+    const metric_parts *p = self;
+    return fdl_forward(p->same, metric_embed(p, a), metric_embed(p, fdl_refs_need(r, "other")));
+}
+static fdl_module *metric(void)
+{
+    static const char *const names[] = {"other", NULL};
+    static const fdl_module_ops ops = {
+        .kind = "metric", .size = sizeof(metric_parts), .forward_named = metric_forward, .ref_names = names};
+    fdl_module *m = fdl_module_new(&ops);
+    metric_parts *p = fdl_module_self(m);
+    check_some(p);
+    p->up = fdl_module_child(m, "up", fdl_nn_linear(6, 10));
+    p->down = fdl_module_child(m, "down", fdl_nn_linear(10, 4));
+    p->same = fdl_module_child(m, "same", fdl_nn_bilinear(4, 4, 1));
+    return fdl_module_done(m);
+}
+static fdl_optim *metric_optim(fdl_module *m)
+{
+    return fdl_optim_adafactor(fdl_parameters(m), .lr = 1e-3, .weight_decay = 0.01);
+}
+static fdl_sched *metric_sched(void)
+{
+    return fdl_sched_cyclic(1e-3, 1e-2, 4, .mode = FDL_CYCLIC_TRIANGULAR2, .fixed_momentum = true);
+}
+/* Anchor, positive, negative. */
+static fdl_tensor *metric_loss(fdl_module *model, fdl_list b, void *ctx)
+{
+    (void)ctx;
+    const metric_parts *p = fdl_module_self(model);
+    fdl_tensor *triplet = fdl_triplet_margin_loss(metric_embed(p, b.at[0]), metric_embed(p, b.at[1]),
+                                                  metric_embed(p, b.at[2]), .margin = 2, .swap = true);
+    fdl_tensor *right = fdl_select(fdl_forward(model, b.at[0], b.at[1]), 1, 0);
+    fdl_tensor *wrong = fdl_select(fdl_forward(model, b.at[0], b.at[2]), 1, 0);
+    return fdl_add(triplet, fdl_margin_ranking_loss(right, wrong, fdl_ones_like(right), .margin = 0.5));
+}
+
+static fdl_tensor *length_first(fdl_tensor *x)
+{
+    return fdl_permute(x, FDL_DIMS(2, 0, 1));
+}
+static fdl_module *speech(void)
+{
+    return fdl_flow(fdl_nn_conv1d(4, 8, 3, .padding = 1), fdl_flow_tag("conv"), fdl_nn_relu(),
+                    fdl_nn_fn(length_first), fdl_nn_layer_norm(8), fdl_flow_tag("norm"),
+                    fdl_nn_gru(8, 6, .bidirectional = true), fdl_flow_tag("gru"), fdl_nn_linear(12, 5),
+                    fdl_flow_tag("head"), fdl_nn_log_softmax(-1));
+}
+static fdl_optim *speech_optim(fdl_module *m)
+{
+    return fdl_optim_asgd(fdl_parameters(m), .lr = 0.05, .lambd = 0.01, .t0 = 5);
+}
+static fdl_sched *speech_sched(void)
+{
+    return fdl_sched_cosine_restarts(0.05, 1e-2, 5, .mult = 2);
+}
+static fdl_tensor *speech_loss(fdl_module *model, fdl_list b, void *ctx)
+{
+    (void)ctx;
+    return fdl_ctc_loss(fdl_forward(model, b.at[0]), b.at[1], b.at[2], b.at[3]);
+}
+
 static fdl_optim *tower_optim(fdl_module *m)
 {
     return fdl_optim_adamw(fdl_parameters(m), .lr = 3e-3, .amsgrad = true, .eps = 1e-6);
@@ -454,20 +623,29 @@ static fdl_sched *half_sched(void)
 }
 
 static const golden trainings[] = {
-    {"mlp", mlp, mlp_optim, mlp_sched, NULL, mlp_loss, .sequential = true, .clip_norm = 1},
-    {"convnet", convnet, convnet_optim, convnet_sched, NULL, classes, .sequential = true},
-    {"autoencoder", autoencoder, autoencoder_optim, autoencoder_sched, NULL, autoencoder_loss, .wide = true,
-     .accumulate = 2},
-    {"conv3d", conv3d, conv3d_optim, conv3d_sched, NULL, conv3d_loss, .sequential = true},
-    {"lstm", lstm, lstm_optim, NULL, lstm_plateau, lstm_loss, .clip_value = 0.05},
-    {"gru", gru, gru_optim, gru_sched, NULL, gru_loss, .ema = 0.9},
-    {"encoder", encoder, encoder_optim, encoder_sched, NULL, encoder_loss, .wide = true, .clip_norm = 1},
-    {"tower", tower, tower_optim, tower_sched, NULL, tower_loss, .wide = true, .inputs = 2, .clip_norm = 0.5,
-     .average = true},
-    {"half", half, half_optim, half_sched, NULL, classes, .sequential = true, .bfloat16 = true},
+    {"mlp", mlp, mlp_optim, .sched = mlp_sched, .loss = mlp_loss, .sequential = true, .clip_norm = 1},
+    {"convnet", convnet, convnet_optim, .sched = convnet_sched, .loss = classes, .sequential = true},
+    {"autoencoder", autoencoder, autoencoder_optim, .sched = autoencoder_sched, .loss = autoencoder_loss,
+     .wide = true, .accumulate = 2},
+    {"conv3d", conv3d, conv3d_optim, .sched = conv3d_sched, .loss = conv3d_loss, .sequential = true},
+    {"lstm", lstm, lstm_optim, .plateau = lstm_plateau, .loss = lstm_loss, .clip_value = 0.05},
+    {"gru", gru, gru_optim, .sched = gru_sched, .loss = gru_loss, .ema = 0.9},
+    {"rnn", rnn, rnn_optim, .sched = rnn_sched, .loss = rnn_loss},
+    {"encoder", encoder, encoder_optim, .sched = encoder_sched, .loss = encoder_loss, .wide = true,
+     .clip_norm = 1},
+    {"translation", translation, translation_optim, .sched = translation_sched, .loss = translation_loss,
+     .wide = true, .inputs = 2},
+    {"bag", bag, bag_optim, .sched = bag_sched, .loss = bag_loss},
+    {"metric", metric, metric_optim, .sched = metric_sched, .loss = metric_loss, .inputs = 2},
+    {"speech", speech, speech_optim, .sched = speech_sched, .loss = speech_loss, .clip_norm = 2},
+    {"tower", tower, tower_optim, .sched = tower_sched, .loss = tower_loss, .wide = true, .inputs = 2,
+     .clip_norm = 0.5, .average = true},
+    {"half", half, half_optim, .sched = half_sched, .loss = classes, .sequential = true, .bfloat16 = true},
 };
 
-/* ---- tests -------------------------------------------------------------------------------------------------------- */
+/* ---- tests
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 static void weights_of_pytorch_give_its_output(void **state)
 {
@@ -484,7 +662,8 @@ static void the_trainer_is_pytorchs(void **state)
     by_trainer(*state);
 }
 
-/* In float32 the recorded losses aren't met: so the tolerance of the training in bfloat16 shows that it is one. */
+/* In float32 the recorded losses aren't met: so the tolerance of the training
+ * in bfloat16 shows that it is one. */
 static void autocast_is_seen_in_the_losses(void **state)
 {
     (void)state;
