@@ -75,7 +75,8 @@ fdl_kv_cache *fdl_kv_cache_use(fdl_kv_cache *c)
 
 void fdl_kv_cache_leave_(fdl_kv_cache **before)
 {
-    now = *before;
+    if (before)
+        now = *before;
 }
 
 int64_t fdl_kv_cache_len(const fdl_kv_cache *c)
