@@ -151,6 +151,8 @@ FDL_API fdl_status fdl_optim_step_unless(fdl_optim *o, fdl_tensor *skip);
 /* Evaluates the model: forgets the gradients, runs forward and backward, and returns the loss, a tensor of one element (scope). It
  * runs in a scope of its own, recording. NULL: it failed, with an error pending. */
 typedef fdl_tensor *(*fdl_optim_closure)(void *ctx);
+/* Whether only fdl_optim_step_closure steps it, as lbfgs; false on NULL. */
+FDL_API bool fdl_optim_needs_closure(const fdl_optim *o);
 /* One step that evaluates the model itself, as often as the method needs: lbfgs several times, the others once and then step.
  * *loss, unless loss is NULL: that of the first evaluation, which waits for the device. Where the closure fails the step
  * does, and lbfgs's parameters are those of its last whole iteration. Optimizer.step(closure). */

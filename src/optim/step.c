@@ -472,6 +472,13 @@ fdl_status fdl_optim_step_unless(fdl_optim *o, fdl_tensor *skip)
     return step(o, skip);
 }
 
+bool fdl_optim_needs_closure(const fdl_optim *o)
+{
+    if (!o)
+        fdl_null_operand(__func__, "o");
+    return o && o->kind->closure;
+}
+
 fdl_status fdl_optim_step_closure(fdl_optim *o, fdl_optim_closure closure, void *ctx, double *loss)
 {
     if (!o || !closure)

@@ -46,6 +46,11 @@ fdl_trainer *fdl_trainer_new_opt(fdl_module *model, fdl_optim *opt, fdl_loss_fn 
         fdl_null_operand("fdl_trainer_new", !model ? "model" : !opt ? "opt" : "loss");
         return NULL;
     }
+    if (fdl_optim_needs_closure(opt))
+        return fdl_fail_null(FDL_E_UNSUPPORTED,
+                             "fdl_trainer_new: %s evaluates the model several times a step, a trainer once; "
+                             "write the loop with fdl_optim_step_closure",
+                             fdl_optim_kind(opt));
     FDL_SCOPE;
     if (!opts)
         opts = &none;

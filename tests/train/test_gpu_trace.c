@@ -159,6 +159,37 @@ static void kernels_in_graphs_are_seen(void **state)
     fdl_cuda_graph_free(g);
 }
 
+/* However many parameters, a step of Adam is a few kernels. */
+static void adam_takes_few_kernels(void **state)
+{
+    (void)state;
+    if (!on_gpu)
+        skip();
+    FDL_SCOPE;
+    fdl_module *many = fdl_flow(fdl_nn_linear(8, 8));
+    for (int i = 1; i < 100; i++)
+        many = fdl_flow(many, fdl_nn_linear(8, 8));
+    check_some(many);
+    fdl_optim *o = fdl_optim_adam(fdl_parameters(many));
+    assert_int_equal(fdl_optim_params(o, 0).n, 200);
+    for (int i = 0; i < 200; i++) {
+        fdl_tensor *p = fdl_optim_params(o, 0).at[i];
+        check_ok(fdl_set_grad(p, fdl_ones_like(p)));
+    }
+    check_ok(fdl_optim_step(o)); /* makes the state */
+    check_ok(fdl_optim_step(o));
+    if (!begins(true))
+        skip();
+    check_ok(fdl_optim_step(o));
+    gpu_trace t = ended();
+    gpu_trace_print(&t, stdout, 40);
+    trace_equal(t, t.kernels > 0 && t.kernels < 10, true);
+    trace_equal(t, t.calls.waits, 0);
+    gpu_trace_free(&t);
+    fdl_optim_free(o);
+    check_ok(fdl_module_free(many));
+}
+
 static fdl_tensor *loss_of(fdl_module *model, fdl_list batch, void *ctx)
 {
     (void)ctx;
@@ -216,6 +247,7 @@ int main(void)
         cmocka_unit_test(without_a_device_it_says_why),
         cmocka_unit_test(kernels_and_waits_are_counted),
         cmocka_unit_test(kernels_in_graphs_are_seen),
+        cmocka_unit_test(adam_takes_few_kernels),
         cmocka_unit_test(a_training_step_never_waits),
     };
     return cmocka_run_group_tests_name("gpu_trace", tests, NULL, NULL);
