@@ -1,8 +1,8 @@
 /* Adam and AdamW, t being the parameter's own count of steps:
- *     adam: g += weight_decay * p        adamw: p *= 1 - lr * weight_decay
- *     m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g^2;  w = amsgrad ? the largest v so
- * far : v p -= lr / (1 - beta1^t) * m / (sqrt(w) / sqrt(1 - beta2^t) + eps) On the CPU the counters are read;
- * elsewhere 1 - beta^t is computed where they are. */
+ *     adam: g += weight_decay * p;  adamw, and adam with .decoupled: p *= 1 - lr * weight_decay
+ *     m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g^2;  w = amsgrad ? the largest v so far : v
+ *     p -= lr / (1 - beta1^t) * m / (sqrt(w) / sqrt(1 - beta2^t) + eps)
+ * On the CPU the counters are read; elsewhere 1 - beta^t is computed where they are. */
 #include "flodl/arithmetic.h"
 #include "flodl/kernels.h"
 #include "flodl/shape.h"

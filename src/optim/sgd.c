@@ -1,7 +1,8 @@
 /* Stochastic gradient descent:
- *     g += weight_decay * p;  b = momentum * b + (1 - dampening) * g, at first g itself;  g = nesterov ? g +
- * momentum * b : b p -= lr * g The buffer begins as zeros, which gives g at the first step by itself unless
- * there is dampening: so the first step isn't a case of its own, and a captured one replays right. */
+ *     g += weight_decay * p;  b = momentum * b + (1 - dampening) * g, at first g itself;  g = nesterov ? g + momentum * b : b
+ *     p -= lr * g
+ * The buffer begins as zeros, which gives g at the first step by itself unless there is dampening: so the first step isn't a
+ * case of its own, and a captured one replays right. */
 #include "flodl/arithmetic.h"
 #include "flodl/kernels.h"
 #include "optim.h"

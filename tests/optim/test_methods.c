@@ -375,7 +375,9 @@ static void state_follows(void **state)
             assert_int_equal(fdl_device_of(product).type, device.type);
         }
         fdl_tensor *got = fdl_to(bag_at(m, 0), .dtype = FDL_FLOAT32, .device = FDL_CPU);
-        if (!fdl_allclose(got, bag_at(twin, 0), .rtol = 1e-4, .atol = 2e-6))
+        double apart =
+            r->matrices ? 5e-3 : 2e-6; /* muon in bfloat16, which ends otherwise on another device */
+        if (!fdl_allclose(got, bag_at(twin, 0), .rtol = 1e-4, .atol = apart))
             fail_msg("%s, way %d: not as without moving", r->kind, impl);
         fdl_optim_free(o);
         fdl_optim_free(same);

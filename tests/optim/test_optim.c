@@ -1,6 +1,6 @@
 /* Optimizers against PyTorch's recorded steps and hand-computed traces, in each of the three ways of
  * computing them; groups, rates, options, what happens to state. */
-#include "fixture.h"
+#include "kinds.h"
 
 static json_t *recorded;
 
@@ -18,80 +18,9 @@ static int unload(void **state)
     return 0;
 }
 
-static const fdl_optim_impl impls[] = {FDL_OPTIM_AUTO, FDL_OPTIM_LOOP, FDL_OPTIM_FOREACH, FDL_OPTIM_FUSED};
-static const char *const impl_names[] = {"auto", "loop", "foreach", "fused"};
-
 static fdl_optim *make(const char *kind, const fdl_params *ps, const fdl_optim_opts *o)
 {
-    static const struct {
-        const char *kind;
-        fdl_optim *(*make)(const fdl_params *, const fdl_optim_opts *);
-    } all[] = {{"sgd", fdl_optim_sgd_opt},         {"adam", fdl_optim_adam_opt},
-               {"adamw", fdl_optim_adamw_opt},     {"rmsprop", fdl_optim_rmsprop_opt},
-               {"adagrad", fdl_optim_adagrad_opt}, {"adadelta", fdl_optim_adadelta_opt},
-               {"adamax", fdl_optim_adamax_opt},   {"nadam", fdl_optim_nadam_opt},
-               {"radam", fdl_optim_radam_opt},     {"lion", fdl_optim_lion_opt}};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        if (strcmp(kind, all[i].kind) == 0)
-            return all[i].make(ps, o);
-    fail_msg("no optimizer %s", kind);
-    return NULL;
-}
-
-/* Of the four ways of computing a step (impls), how many the method has on that device: the last is the kernel. */
-static int ways(const char *kind, fdl_device device)
-{
-    if (strcmp(kind, "adagrad") == 0)
-        return fdl_k_has_fused_adagrad(device) ? 4 : 3;
-    return strcmp(kind, "sgd") == 0 || strcmp(kind, "adam") == 0 || strcmp(kind, "adamw") == 0 ? 4 : 3;
-}
-
-static fdl_optim_opts options(const json_t *j)
-{
-    fdl_optim_opts o = {0};
-    const char *name;
-    json_t *v;
-    json_object_foreach((json_t *)j, name, v)
-    {
-        double x = json_is_true(v) ? 1 : json_number_value(v);
-        if (strcmp(name, "lr") == 0)
-            o.lr = x;
-        else if (strcmp(name, "momentum") == 0)
-            o.momentum = x;
-        else if (strcmp(name, "dampening") == 0)
-            o.dampening = x;
-        else if (strcmp(name, "nesterov") == 0)
-            o.nesterov = x != 0;
-        else if (strcmp(name, "weight_decay") == 0)
-            o.weight_decay = x;
-        else if (strcmp(name, "maximize") == 0)
-            o.maximize = x != 0;
-        else if (strcmp(name, "amsgrad") == 0)
-            o.amsgrad = x != 0;
-        else if (strcmp(name, "beta1") == 0)
-            o.beta1 = x;
-        else if (strcmp(name, "beta2") == 0)
-            o.beta2 = x;
-        else if (strcmp(name, "eps") == 0)
-            o.eps = x;
-        else if (strcmp(name, "alpha") == 0)
-            o.alpha = x;
-        else if (strcmp(name, "centered") == 0)
-            o.centered = x != 0;
-        else if (strcmp(name, "lr_decay") == 0)
-            o.lr_decay = x;
-        else if (strcmp(name, "initial_accumulator") == 0)
-            o.initial_accumulator = x;
-        else if (strcmp(name, "rho") == 0)
-            o.rho = x;
-        else if (strcmp(name, "momentum_decay") == 0)
-            o.momentum_decay = x;
-        else if (strcmp(name, "decoupled") == 0)
-            o.decoupled = x != 0;
-        else
-            fail_msg("optim.json: option %s", name);
-    }
-    return o;
+    return optim_row_of(kind)->make(ps, o);
 }
 
 /* The recorded steps of every case; parameters after some of them, state at the end. */
@@ -106,12 +35,12 @@ static void like_pytorch_on(fdl_device device)
                 FDL_SCOPE;
                 const json_t *k = json_array_get(cases, c);
                 const char *kind = json_string_value(json_object_get(k, "kind"));
-                if (impl >= ways(kind, device))
+                if (impl >= optim_ways(kind, device))
                     continue;
                 double tolerance = wide && device.type == FDL_DEVICE_TYPE_CPU ? 1e-12 : wide ? 1e-6 : 2e-6;
                 fdl_module *m = bag_recorded(recorded, wide ? FDL_FLOAT64 : FDL_FLOAT32, device);
-                fdl_optim_opts o = options(json_object_get(k, "options"));
-                o.impl = impls[impl];
+                fdl_optim_opts o = optim_recorded_options(json_object_get(k, "options"));
+                o.impl = optim_impls[impl];
                 fdl_optim *opt = make(kind, fdl_parameters(m), &o);
                 check_some(opt);
                 char what[200];
@@ -124,7 +53,7 @@ static void like_pytorch_on(fdl_device device)
                     const json_t *params = json_array_get(json_object_get(k, "params"), (size_t)at++);
                     for (int i = 0; i < 3; i++) {
                         snprintf(what, sizeof what, "%s %s, %s, float%d, step %d, p%d", kind, text,
-                                 impl_names[impl], wide ? 64 : 32, t + 1, i);
+                                 optim_impl_names[impl], wide ? 64 : 32, t + 1, i);
                         expect_values(bag_at(m, i), json_array_get(params, (size_t)i), tolerance, what);
                     }
                 }
@@ -135,8 +64,8 @@ static void like_pytorch_on(fdl_device device)
                     {
                         fdl_tensor *s = fdl_optim_state(opt, bag_at(m, i), name);
                         check_some(s);
-                        snprintf(what, sizeof what, "%s %s, %s: %s of p%d", kind, text, impl_names[impl],
-                                 name, i);
+                        snprintf(what, sizeof what, "%s %s, %s: %s of p%d", kind, text,
+                                 optim_impl_names[impl], name, i);
                         expect_values(s, want, tolerance, what);
                     }
                 }
@@ -164,11 +93,11 @@ static void like_pytorch_on_cuda(void **state)
 static void trace(const char *kind, fdl_optim_opts o, const double *grads, const double *want, int n)
 {
     double exact = strcmp(kind, "nadam") == 0 ? 1e-8 : 1e-9; /* its product is float32, as PyTorch's */
-    for (int impl = 0; impl < ways(kind, FDL_CPU); impl++)
+    for (int impl = 0; impl < optim_ways(kind, FDL_CPU); impl++)
         for (int wide = 0; wide < 2; wide++) {
             FDL_SCOPE;
             fdl_module *m = bag_of(1, wide ? FDL_FLOAT64 : FDL_FLOAT32);
-            o.impl = impls[impl];
+            o.impl = optim_impls[impl];
             fdl_optim *opt = make(kind, fdl_parameters(m), &o);
             check_some(opt);
             for (int t = 0; t < n; t++) {
@@ -176,7 +105,7 @@ static void trace(const char *kind, fdl_optim_opts o, const double *grads, const
                 check_ok(fdl_optim_step(opt));
                 double p = fdl_item(bag_at(m, 0));
                 if (!isnan(want[t]) && !(fabs(p - want[t]) <= (wide ? exact : 1e-6)))
-                    fail_msg("%s, %s, float%d: %.12g after step %d, not %.12g", kind, impl_names[impl],
+                    fail_msg("%s, %s, float%d: %.12g after step %d, not %.12g", kind, optim_impl_names[impl],
                              wide ? 64 : 32, p, t + 1, want[t]);
             }
             fdl_optim_free(opt);
@@ -431,8 +360,8 @@ static void rate_of_zero(void **state)
             bag_add(m, fdl_arange(-3, 3, 0.37));
             m = fdl_module_done(m);
             fdl_tensor *before = fdl_clone(bag_at(m, 0));
-            fdl_optim *o =
-                make(kinds[kind], fdl_parameters(m), &(fdl_optim_opts){.lr = FDL_ZERO, .impl = impls[impl]});
+            fdl_optim *o = make(kinds[kind], fdl_parameters(m),
+                                &(fdl_optim_opts){.lr = FDL_ZERO, .impl = optim_impls[impl]});
             for (int t = 0; t < 3; t++) {
                 set_grad(bag_at(m, 0), 1.5);
                 check_ok(fdl_optim_step(o));
@@ -555,7 +484,7 @@ static void state_follows(void **state)
             bag_add(twin, start);
             m = fdl_module_done(m);
             twin = fdl_module_done(twin);
-            fdl_optim_opts opts = OPTS(.impl = impls[impl]);
+            fdl_optim_opts opts = OPTS(.impl = optim_impls[impl]);
             if (!kind)
                 opts.momentum = 0.9;
             fdl_optim *o = make(kind ? "adam" : "sgd", fdl_parameters(m), &opts);
@@ -595,7 +524,7 @@ static void follows_to_cuda(void **state)
             static const double want[2][3] = {{0.99, 0.961, 0.9649},
                                               {0.9000000100, 0.8034818135, 0.8101417148}};
             fdl_module *m = bag_of(1, FDL_FLOAT32);
-            fdl_optim_opts opts = OPTS(.impl = impls[impl]);
+            fdl_optim_opts opts = OPTS(.impl = optim_impls[impl]);
             if (!kind)
                 opts.momentum = 0.9;
             fdl_optim *o = make(kind ? "adam" : "sgd", fdl_parameters(m), &opts);
@@ -623,7 +552,7 @@ static void half(void **state)
             FDL_SCOPE;
             static const char *const kinds[] = {"sgd", "adam", "adamw"};
             fdl_module *m = bag_of(1, FDL_BFLOAT16);
-            fdl_optim *o = make(kinds[kind], fdl_parameters(m), &OPTS(.impl = impls[impl]));
+            fdl_optim *o = make(kinds[kind], fdl_parameters(m), &OPTS(.impl = optim_impls[impl]));
             set_grad(bag_at(m, 0), 1);
             check_ok(fdl_optim_step(o));
             assert_int_equal(fdl_dtype_of(bag_at(m, 0)), FDL_BFLOAT16);
