@@ -10,15 +10,17 @@ FDL_BEGIN_DECLS
 /* A layer, a graph, or a step of a flow; always behind a pointer. A constructor returns it owned: fdl_module_free, or hand
  * it to a flow or to another module, which then owns it, on failure too. */
 typedef struct fdl_module fdl_module;
-/* A named leaf tensor of a module that is trained, and a named tensor that is saved and moved but not trained. Borrowed
- * from the module. */
+/* A named leaf tensor of a module that is trained, and a named tensor that is saved and moved but not trained: one type, so
+ * that fdl_param_name, _tensor and _set are for both. Borrowed from the module. */
 typedef struct fdl_param fdl_param;
 typedef struct fdl_param fdl_buffer;
 
 /* ---- using a module ------------------------------------------------------------------------------- */
 
 /* `fdl_forward(m, x)`, `fdl_forward(m, x, y)`: the main input first, then the module's further inputs in its documented
- * order. Runs in a scope of its own: temporaries die inside, the result is the caller's scope's. */
+ * order. Runs in a scope of its own: temporaries die inside, the result is the caller's scope's. An error has the failing
+ * module's name and kind in front: "encoder.fc1, linear: ...", in a graph the node's. In the checked mode (fdl_set_checked) a
+ * module that was freed, that isn't made yet, or that another thread is running is FDL_E_STATE. */
 FDL_API fdl_tensor *fdl_forward_list(fdl_module *m, fdl_list inputs);
 /* The same over an array of n inputs. */
 FDL_API fdl_tensor *fdl_forward_of(fdl_module *m, int n, fdl_tensor *const *inputs);
@@ -157,7 +159,7 @@ FDL_API fdl_tensor *fdl_module_buffer(fdl_module *m, const char *name, fdl_tenso
 FDL_API fdl_tensor *fdl_module_transient(fdl_module *m, const char *name, fdl_tensor *init);
 /* Takes child over, on failure too, and returns it borrowed. A child that has an owner already: an error. */
 FDL_API fdl_module *fdl_module_child(fdl_module *m, const char *name, fdl_module *child);
-/* m, or NULL with everything freed if anything above failed. */
+/* m, which can be run from now on, or NULL with everything freed if anything above failed. */
 FDL_API fdl_module *fdl_module_done(fdl_module *m);
 /* Another owning handle of the same module (siamese towers, tied blocks): its parameters are listed, saved, trained once. */
 FDL_API fdl_module *fdl_module_share(fdl_module *m);
@@ -209,8 +211,13 @@ FDL_API fdl_status fdl_module_set_left(fdl_module *m, fdl_list left);
 /* ---- walking -------------------------------------------------------------------------------------------- */
 
 /* fn on every module of the tree once, self first, then children in order; a status other than FDL_OK stops the walk and
- * is returned. */
+ * is returned. An fn that walks itself, as fdl_parameters does, is for fdl_module_apply. */
 FDL_API fdl_status fdl_module_walk(fdl_module *m, fdl_status (*fn)(fdl_module *m, void *ctx), void *ctx);
+/* The same with names, and children before their parent: torch.nn.Module.apply, such as to give every linear other initial
+ * values. name (borrowed) is what a parameter's state_dict key has in front of its "." and leaf name: "encoder.scan.hidden"; ""
+ * for m itself. A shared module comes once, under its first name. */
+FDL_API fdl_status fdl_module_apply(fdl_module *m,
+                                    fdl_status (*fn)(fdl_module *m, const char *name, void *ctx), void *ctx);
 
 /* ---- refs ------------------------------------------------------------------------------- */
 

@@ -2,6 +2,7 @@
 #include "arguments.h"
 #include "describe.h"
 #include "module_private.h"
+#include "module_private.h"
 #include "onnx.h"
 #include "flodl/nn.h"
 #include "flodl/recurrent.h"
@@ -205,6 +206,7 @@ fdl_tensor *fdl_nn_rnn_cell_forward_opt(fdl_module *m, fdl_tensor *x,
     if (!self)
         return NULL;
     FDL_SCOPE;
+    MODULE_CALL(m);
     FDL_RETURN(rnn_cell_step(self, x, opts ? opts->h : NULL));
 }
 
@@ -246,6 +248,7 @@ fdl_tensor *fdl_nn_gru_cell_forward_opt(fdl_module *m, fdl_tensor *x,
     if (!self)
         return NULL;
     FDL_SCOPE;
+    MODULE_CALL(m);
     FDL_RETURN(gru_cell_step(self, x, opts ? opts->h : NULL));
 }
 
@@ -307,6 +310,7 @@ fdl_tensor *fdl_nn_lstm_cell_forward(fdl_module *m, fdl_tensor *x, fdl_tensor *h
     if (!self)
         return NULL;
     FDL_SCOPE;
+    MODULE_CALL(m);
     fdl_tensor *next = NULL;
     fdl_tensor *y = lstm_cell_step(self, x, h, c, &next);
     if (c_out)
@@ -320,5 +324,6 @@ fdl_tensor *fdl_nn_lstm_cell_step_opt(fdl_module *m, fdl_tensor *x, const fdl_nn
     if (!self)
         return NULL;
     FDL_SCOPE;
+    MODULE_CALL(m);
     FDL_RETURN(lstm_cell_packed(self, x, opts ? opts->state : NULL));
 }

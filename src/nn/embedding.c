@@ -4,6 +4,7 @@
 #include "arguments.h"
 #include "describe.h"
 #include "kv_cache.h"
+#include "module_private.h"
 #include "onnx.h"
 #include "flodl/arithmetic.h"
 #include "flodl/inplace.h"
@@ -281,6 +282,7 @@ fdl_tensor *fdl_nn_embedding_bag_forward_opt(fdl_module *m, fdl_tensor *indices,
         return fdl_fail_null(FDL_E_ARG, "%s: m is a %s, must be an embedding_bag", function,
                              fdl_module_kind(m));
     FDL_SCOPE;
+    MODULE_CALL(m);
     FDL_RETURN(bag_run(fdl_module_self(m), indices, offsets, opts ? opts->weights : NULL));
 }
 

@@ -2,6 +2,7 @@
 #include "module_private.h"
 
 #include <stdatomic.h>
+#include <unistd.h>
 
 /* ---- making ------------------------------------------------------------------------------------------ */
 
@@ -27,6 +28,7 @@ fdl_module *module_new_with(const fdl_module_ops *ops, const module_table *table
     m->table = table;
     m->self = header + 1;
     m->training = true;
+    m->made = true;
     return m;
 }
 
@@ -41,7 +43,10 @@ fdl_module *fdl_module_new(const fdl_module_ops *ops)
     if (!ops->forward && !ops->forward_named && !ops->step)
         return fdl_fail_null(FDL_E_ARG, "fdl_module_new: %s has none of forward, forward_named and step",
                              ops->kind);
-    return module_new_with(ops, NULL);
+    fdl_module *m = module_new_with(ops, NULL);
+    if (m)
+        m->made = false;
+    return m;
 }
 
 void *fdl_module_self(fdl_module *m)
@@ -110,6 +115,22 @@ static void free_computed(module_computed *c)
     }
 }
 
+/* In the checked mode a handle's memory stays, so that its use can be told; in a list, so that it isn't lost either. */
+static void bury(fdl_module *m)
+{
+    static fdl_module *_Atomic graves;
+    if (!fdl_is_checked()) {
+        free(m);
+        return;
+    }
+    const fdl_module_ops *ops = m->real->ops;
+    fdl_module *next = atomic_load(&graves);
+    *m = (fdl_module){.real = m, .closed = true, .gone = true, .ops = ops};
+    do
+        m->self = next;
+    while (!atomic_compare_exchange_weak(&graves, &next, m));
+}
+
 static void destroy(fdl_module *m)
 {
     if (m->ops->free)
@@ -125,7 +146,7 @@ static void destroy(fdl_module *m)
     free_params(&m->buffers);
     free(m->args);
     free((self_header *)m->self - 1);
-    free(m);
+    bury(m);
 }
 
 void module_release(fdl_module *m)
@@ -135,7 +156,7 @@ void module_release(fdl_module *m)
     fdl_module *real = m->real;
     m->closed = true;
     if (m != real)
-        free(m);
+        bury(m);
     if (--real->handles == 0)
         destroy(real);
 }
@@ -315,6 +336,7 @@ fdl_module *fdl_module_done(fdl_module *m)
         fdl_null_operand(__func__, "m");
         return NULL;
     }
+    m->real->made = true;
     if (!m->real->failed)
         return m;
     fdl_fail(FDL_E_STATE, "%s: registering failed", fdl_module_kind(m));
@@ -440,9 +462,95 @@ static fdl_tensor *run_ops(fdl_module *m, int n, fdl_tensor *const *inputs)
                               : ops->step(m->self, inputs[0], &refs, NULL);
 }
 
-fdl_tensor *module_run(fdl_module *m, int n, fdl_tensor *const *inputs)
+/* ---- which module an error is of ---- */
+
+/* The module that failed last on this thread, whose error begins with where it came from; NULL: none has since the last forward
+ * began. */
+static _Thread_local struct {
+    fdl_module *module;
+    bool has_path; /* it begins with a path below that module, not with its kind */
+} blamed;
+
+/* m failed. Because of a child of its own? Then the child's name goes in front: "encoder.fc1, linear: fdl_linear(...". A graph
+ * names its nodes itself. */
+static void name_child(fdl_module *m)
 {
-    m = m->real;
+    if (!blamed.module)
+        return;
+    for (int i = 0; i < m->children.n && !m->table; i++)
+        if (m->children.at[i]->real == blamed.module) {
+            fdl_error_prefix("%s%s", m->children.names[i], blamed.has_path ? "." : ", ");
+            blamed.has_path = true;
+            break;
+        }
+    blamed.module = m;
+}
+
+/* The first of m's own tensors that lies elsewhere than x. */
+static void name_device(fdl_module *m, fdl_tensor *x)
+{
+    const param_list *lists[] = {&m->params, &m->buffers};
+    char there[FDL_DEVICE_NAME_SIZE], here[FDL_DEVICE_NAME_SIZE];
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < lists[k]->n; i++)
+            if (!fdl_device_eq(fdl_device_of(lists[k]->at[i]->t), fdl_device_of(x))) {
+                fdl_error_prefix("%s is on %s, the input on %s: ", lists[k]->at[i]->name,
+                                 fdl_device_name(fdl_device_of(lists[k]->at[i]->t), there),
+                                 fdl_device_name(fdl_device_of(x), here));
+                return;
+            }
+}
+
+/* ---- the checked mode ---- */
+
+static bool begin_checked(fdl_module *m, bool *first)
+{
+    int me = (int)gettid(), other = 0;
+    *first = false;
+    if (m->gone)
+        fdl_fail(FDL_E_STATE, "fdl_forward: this %s was freed", m->ops->kind);
+    else if (!m->made)
+        fdl_fail(FDL_E_STATE, "fdl_forward: this %s is being made still; fdl_module_done ends that",
+                 m->ops->kind);
+    else if (atomic_compare_exchange_strong(&m->user, &other, me))
+        return *first = true;
+    else if (other != me)
+        fdl_fail(FDL_E_STATE, "fdl_forward: thread %d runs this %s, and thread %d at the same time", other,
+                 m->ops->kind, me);
+    else
+        return true;
+    return false;
+}
+
+static void end_checked(fdl_module *m, bool first)
+{
+    if (FDL_UNLIKELY(first))
+        atomic_store(&m->user, 0);
+}
+
+module_call module_begin_call(fdl_module *m)
+{
+    module_call call = {m, false};
+    if (FDL_UNLIKELY(fdl_checked_) && !begin_checked(m, &call.first))
+        return (module_call){NULL, false};
+    if (module_enter(m))
+        return call;
+    end_checked(m, call.first);
+    return (module_call){NULL, false};
+}
+
+void module_end_call(module_call *call)
+{
+    if (!call->module)
+        return;
+    module_leave(call->module);
+    end_checked(call->module, call->first);
+}
+
+/* ---- a run ---- */
+
+static fdl_tensor *run_once(fdl_module *m, int n, fdl_tensor *const *inputs)
+{
     if (FDL_UNLIKELY(m->table != NULL) && module_refusal(m))
         return fdl_fail_null(FDL_E_ARG, "%s", module_refusal(m));
     if (FDL_UNLIKELY(m->watch != NULL))
@@ -458,6 +566,22 @@ fdl_tensor *module_run(fdl_module *m, int n, fdl_tensor *const *inputs)
     return y;
 }
 
+fdl_tensor *module_run(fdl_module *m, int n, fdl_tensor *const *inputs)
+{
+    m = m->real;
+    bool first = false;
+    if (FDL_UNLIKELY(fdl_checked_) && !begin_checked(m, &first))
+        return NULL;
+    fdl_tensor *y = run_once(m, n, inputs);
+    end_checked(m, first);
+    if (FDL_UNLIKELY(!y)) {
+        if (fdl_error_pending() == FDL_E_DEVICE && !blamed.module)
+            name_device(m, inputs[0]);
+        name_child(m);
+    }
+    return y;
+}
+
 fdl_tensor *fdl_forward_of(fdl_module *m, int n, fdl_tensor *const *inputs)
 {
     if (FDL_UNLIKELY(!m || !inputs || n < 1)) {
@@ -467,9 +591,17 @@ fdl_tensor *fdl_forward_of(fdl_module *m, int n, fdl_tensor *const *inputs)
     for (int i = 0; i < n; i++)
         if (FDL_UNLIKELY(!inputs[i]))
             return fdl_fail_null(FDL_E_NULL, "fdl_forward: input %d is NULL", i);
+    bool untroubled = fdl_error_pending() == FDL_OK;
     fdl_scope *scope = fdl_scope_open();
+    blamed.module = NULL;
     fdl_tensor *y = scope ? fdl_escape(module_run(m, n, inputs)) : NULL;
     fdl_scope_close(scope);
+    if (FDL_UNLIKELY(!y) && untroubled && !blamed.module && !m->gone) {
+        blamed.module = m->real;
+        blamed.has_path = m->real->table != NULL;
+        if (!m->real->table)
+            fdl_error_prefix("%s: ", m->real->ops->kind);
+    }
     return y;
 }
 

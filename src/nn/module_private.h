@@ -81,6 +81,7 @@ struct fdl_module {
     fdl_module *real; /* itself; for a handle made by fdl_module_share the module that it shares */
     bool owned;       /* another module or a step has taken this handle over */
     bool closed;      /* this handle was freed; the module lives on in others */
+    bool gone;        /* freed, and kept for the checked mode to tell */
 
     /* Of the real module only: */
     int handles;
@@ -95,6 +96,8 @@ struct fdl_module {
         aside; /* it computes tensors of another module, and isn't a part of what that one does with its input */
     bool training;
     bool failed;      /* a registration failed */
+    bool made;        /* its constructor came to fdl_module_done */
+    _Atomic int user; /* in the checked mode: the thread that runs it, by its system's number; 0: none does */
     uint64_t version; /* raised when what it does changes otherwise than by its tensors and modules */
     uint64_t seen;    /* the last walk that came here */
     param_list params, buffers;
@@ -141,16 +144,17 @@ static inline void module_leave(fdl_module *m)
         module_park(m);
 }
 /* For a function that runs a module otherwise, behind FDL_SCOPE: it returns NULL, or the module is left at the end of the
- * block. */
-#define MODULE_CALL(m)                                                                                       \
-    fdl_module *called_ __attribute__((cleanup(module_left_))) = module_enter((m)->real) ? (m)->real : NULL; \
-    if (!called_)                                                                                            \
+ * block. The checked mode looks at m as fdl_forward does. */
+typedef struct module_call {
+    fdl_module *module; /* NULL: it can't be run, and the error is set */
+    bool first;         /* no other call of this thread runs it */
+} module_call;
+module_call module_begin_call(fdl_module *m);
+void module_end_call(module_call *call);
+#define MODULE_CALL(m)                                                                            \
+    module_call called_ __attribute__((cleanup(module_end_call))) = module_begin_call((m)->real); \
+    if (!called_.module)                                                                          \
     return NULL
-static inline void module_left_(fdl_module *const *m)
-{
-    if (*m)
-        module_leave(*m);
-}
 /* The computed tensor of that name; NULL without an error: there is none. */
 module_computed *module_computed_named(fdl_module *m, const char *name);
 /* Its value as an evaluation would have it (scope). */

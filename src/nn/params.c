@@ -157,6 +157,10 @@ static fdl_status add(collection *c, fdl_module *m, struct fdl_param *p, const p
                                                    : c->root;
     legacy_leaf leaf =
         module_legacy_leaf(m, p->name, outer ? fdl_module_kind(outer) : "", outer ? where->part.name : NULL);
+    size_t child = outer ? strlen(where->part.name) : 0;
+    if (child && leaf.parts && strncmp(leaf.names[0], where->part.name, child) == 0 &&
+        leaf.names[0][child] == '.')
+        where = where->outer; /* the old name has the child's in it */
     for (int i = 0; i < leaf.parts; i++)
         FDL_TRY(list_as(c, p, where, leaf.names[i], leaf.parts));
     return FDL_OK;

@@ -9,6 +9,7 @@
 #include "flodl/message.h"
 #include "flodl/nn.h"
 #include "flodl/shape.h"
+#include "module_private.h"
 
 typedef struct recurrent {
     fdl_rnn_kind kind;
@@ -63,6 +64,8 @@ static bool good_options(const char *name, fdl_rnn_kind kind, int64_t in, int64_
 /* cuDNN's layout, where it computes; parameters stay what they are. */
 static fdl_status lay_out(recurrent *m)
 {
+    if (fdl_module_of(m)->computed) /* a weight that is another tensor in each run: cuDNN gets copies */
+        return FDL_OK;
     FDL_TRY(fdl_rnn_flatten(m->params, m->kind, .layers = m->layers, .no_bias = m->no_bias,
                             .bidirectional = m->directions == 2, .batch_first = m->batch_first));
     for (int i = 0; i < m->params.n; i++)
@@ -351,6 +354,7 @@ static fdl_tensor *forward_with(const char *function, fdl_module *m, const fdl_m
     if (!self)
         return NULL;
     FDL_SCOPE;
+    MODULE_CALL(m);
     fdl_tensor *y = run(self, x, NULL, &s);
     if (w.h_n && y)
         *w.h_n = fdl_escape(s.h_n);
@@ -376,6 +380,7 @@ static fdl_packed *forward_packed(const char *function, fdl_module *m, const fdl
     fdl_tensor *y = NULL, *h_n = NULL, *c_n = NULL;
     {
         FDL_SCOPE;
+        MODULE_CALL(m);
         if (put_in_order(&s.h0, x->sorted) && put_in_order(&s.c0, x->sorted))
             y = run(self, x->data, x->batch_sizes, &s);
         if (y && put_in_order(&s.h_n, x->unsorted) && put_in_order(&s.c_n, x->unsorted)) {

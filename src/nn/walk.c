@@ -25,6 +25,86 @@ fdl_status fdl_module_walk(fdl_module *m, fdl_status (*fn)(fdl_module *m, void *
     return walk(m, module_new_walk(), fn, ctx);
 }
 
+/* ---- with names ---------------------------------------------------------------------------------------- */
+
+typedef struct named {
+    const char *piece; /* NULL: left out */
+    const struct named *outer;
+} named;
+
+/* The modules of a tree, in order. */
+typedef struct roll {
+    uint64_t walk;
+    int n, room;
+    struct entry {
+        fdl_module *module;
+        char *name;
+    } * at;
+} roll;
+
+static char *name_of(const named *n)
+{
+    size_t length = 0;
+    for (const named *q = n; q; q = q->outer)
+        length += q->piece ? strlen(q->piece) + 1 : 0;
+    char *name = malloc(length + 1);
+    if (!name)
+        return NULL;
+    char *end = name + (length ? length - 1 : 0); /* one "." less than there are pieces */
+    *end = 0;
+    for (; n; n = n->outer)
+        if (n->piece) {
+            end -= strlen(n->piece);
+            memcpy(end, n->piece, strlen(n->piece));
+            if (end > name)
+                *--end = '.';
+        }
+    return name;
+}
+
+static fdl_status enrol(roll *r, fdl_module *m, const named *where)
+{
+    m = m->real;
+    if (m->seen == r->walk)
+        return FDL_OK;
+    m->seen = r->walk;
+    int n = module_parts(m);
+    for (int i = 0; i < n; i++) {
+        module_part part = module_part_at(m, i);
+        if (part.module)
+            FDL_TRY(enrol(r, part.module, &(named){part.name, where}));
+    }
+    if (r->n == r->room) {
+        int room = r->room ? 2 * r->room : 32;
+        struct entry *more = realloc(r->at, sizeof *more * (size_t)room);
+        if (!more)
+            return fdl_fail(FDL_E_OOM, "fdl_module_apply: no memory for %d modules", room);
+        r->at = more;
+        r->room = room;
+    }
+    char *name = name_of(where);
+    if (!name)
+        return fdl_fail(FDL_E_OOM, "fdl_module_apply: no memory for a name");
+    r->at[r->n++] = (struct entry){m, name};
+    return FDL_OK;
+}
+
+/* All names first: fn may walk the tree itself. */
+fdl_status fdl_module_apply(fdl_module *m, fdl_status (*fn)(fdl_module *m, const char *name, void *ctx),
+                            void *ctx)
+{
+    if (!m || !fn)
+        return fdl_null_operand(__func__, m ? "fn" : "m");
+    roll r = {.walk = module_new_walk()};
+    fdl_status status = enrol(&r, m, NULL);
+    for (int i = 0; i < r.n && status == FDL_OK; i++)
+        status = fn(r.at[i].module, r.at[i].name, ctx);
+    for (int i = 0; i < r.n; i++)
+        free(r.at[i].name);
+    free(r.at);
+    return status;
+}
+
 /* ---- modes and state ----------------------------------------------------------------------------------- */
 
 void module_set_training(fdl_module *m, bool training)
