@@ -110,7 +110,6 @@ static fdl_status compute_again(cloning *c, const module_computed *of, fdl_modul
 /* Children that the constructor made itself: they aren't in any description. */
 static fdl_status pair_children(cloning *c, fdl_module *m, fdl_module *copy)
 {
-    FDL_TRY(compute_again(c, m->real->computed, copy->real));
     int n = m->children.n < copy->children.n ? m->children.n : copy->children.n;
     for (int k = 0; k < n; k++) {
         fdl_module *from = m->children.at[k]->real, *to = copy->children.at[k]->real;
@@ -160,6 +159,23 @@ static fdl_module *clone_child(fdl_module *m, void *ctx)
     return copy;
 }
 
+/* When all are made, since a constructor may copy a child that it was given. What is computed brings modules of its own. */
+static fdl_status compute_all(cloning *c)
+{
+    for (bool more = true; more;) {
+        more = false;
+        for (int i = 0; i < c->modules.room && !more; i++) {
+            fdl_module *m = (fdl_module *)(uintptr_t)c->modules.at[i].from, *copy = c->modules.at[i].to;
+            more = m && m->computed && !copy->computed;
+            if (!more)
+                continue;
+            FDL_TRY(compute_again(c, m->computed, copy));
+            FDL_TRY(pair_children(c, m, copy));
+        }
+    }
+    return FDL_OK;
+}
+
 /* When all are made: a constructor may freeze its children. */
 static fdl_status copy_values(cloning *c)
 {
@@ -186,7 +202,7 @@ fdl_module *fdl_module_clone(fdl_module *m)
     fdl_tensor *cpu = fdl_rng_state(FDL_CPU), *other = fdl_rng_state(device);
     cloning c = {0};
     fdl_module *copy = cpu && other ? clone_child(m, &c) : NULL;
-    if (copy && copy_values(&c) != FDL_OK) {
+    if (copy && (compute_all(&c) != FDL_OK || copy_values(&c) != FDL_OK)) {
         module_release(copy);
         copy = NULL;
     }

@@ -659,13 +659,11 @@ fdl_tensor *fdl_nn_mha_forward_opt(fdl_module *m, fdl_tensor *q, fdl_tensor *k, 
         return fdl_fail_null(FDL_E_ARG, "fdl_nn_mha_forward: m is a %s, must be a multihead_attention",
                              fdl_module_kind(m));
     FDL_SCOPE;
+    MODULE_CALL(m);
     const module_watch *watch = m->real->watch;
     if (watch)
         watch->before(m->real);
-    if (!module_enter(m->real))
-        return NULL;
     fdl_tensor *y = run(fdl_module_self(m), q, k, v, &o);
-    module_leave(m->real);
     if (y && watch)
         watch->after(m->real, 3, (fdl_tensor *const[]){q, k, v}, NULL, y);
     if (o.weights)

@@ -381,6 +381,42 @@ void module_disown(fdl_module *m, fdl_module *child)
     module_changed();
 }
 
+static fdl_module *remade(fdl_module *m, void *ctx)
+{
+    return module_remake(m, remade, ctx);
+}
+
+static fdl_status compute_one_like(fdl_module *to, const module_computed *c)
+{
+    FDL_SCOPE;
+    if (!c)
+        return FDL_OK;
+    FDL_TRY(compute_one_like(to, c->next));
+    if (module_computed_named(to, c->p->name))
+        return FDL_OK; /* a shared module */
+    if (c->mask)
+        return module_prune(to, c->p->name);
+    int n = module_parametrizations(c);
+    fdl_module **by = fdl_scope_alloc(sizeof *by * (size_t)n);
+    for (int i = 0; by && i < n; i++)
+        if (!(by[i] = remade(module_parametrization_at(c, i), NULL))) {
+            while (i-- > 0)
+                module_release(by[i]);
+            by = NULL;
+        }
+    return by ? module_parametrize("a copy", to, c->p->name, n, by) : fdl_error_pending();
+}
+
+fdl_status module_compute_like(fdl_module *to, fdl_module *from)
+{
+    to = to->real;
+    from = from->real;
+    FDL_TRY(compute_one_like(to, from->computed));
+    for (int i = 0; i < from->children.n && i < to->children.n; i++)
+        FDL_TRY(module_compute_like(to->children.at[i], from->children.at[i]));
+    return FDL_OK;
+}
+
 /* ---- and ends -------------------------------------------------------------------------------------------- */
 
 static void unlink_computed(fdl_module *m, module_computed *c)

@@ -405,5 +405,7 @@ fdl_tensor *fdl_nn_conv_transpose_forward_opt(fdl_module *m, fdl_tensor *x,
                                  size.d[i], least, least + o.stride_dims.d[i] - 1,
                                  fdl_describe(x, text, sizeof text));
     }
-    return convs[n - 1](x, self->weight, &o);
+    FDL_SCOPE;
+    MODULE_CALL(m);
+    FDL_RETURN(convs[n - 1](x, self->weight, &o));
 }

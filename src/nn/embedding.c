@@ -3,6 +3,7 @@
 
 #include "arguments.h"
 #include "describe.h"
+#include "module_private.h"
 #include "kv_cache.h"
 #include "module_private.h"
 #include "onnx.h"

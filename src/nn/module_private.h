@@ -176,6 +176,14 @@ fdl_module *module_parametrization_at(const module_computed *c, int i);
 fdl_status module_prune(fdl_module *m, const char *name);
 /* Whether m takes a parameter, buffer or child of that name. */
 fdl_status module_check_name(fdl_module *m, const char *what, const char *name);
+/* A handle to take the place of child m. NULL: the error is set. */
+typedef fdl_module *make_child(fdl_module *m, void *ctx);
+
+/* m made again by what it says it was made with, around what `make` gives for its children; owned. One that says nothing:
+ * FDL_E_UNSUPPORTED. Its parameters are drawn anew. */
+fdl_module *module_remake(fdl_module *m, make_child *make, void *ctx);
+/* Lets be computed in `to` what is in `from`, which was made as `to` was; values are those of `to`. */
+fdl_status module_compute_like(fdl_module *to, fdl_module *from);
 /* Takes the child out of m and releases it. */
 void module_disown(fdl_module *m, fdl_module *child);
 

@@ -3,6 +3,7 @@
 
 #include "arguments.h"
 #include "describe.h"
+#include "module_private.h"
 #include "onnx.h"
 #include "packed.h"
 #include "flodl/index.h"

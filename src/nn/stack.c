@@ -2,6 +2,7 @@
 #include "stack.h"
 
 #include "arguments.h"
+#include "module_private.h"
 #include "flodl/activation.h"
 #include "flodl/nn_dropout.h"
 #include "flodl/nn_linear.h"
@@ -91,10 +92,20 @@ void layer_stack_free(void *self)
     free(((layer_stack *)self)->layers);
 }
 
-/* Takes over the values, the mode and what is frozen. */
+static fdl_status take_buffers(fdl_module *to, fdl_module *from)
+{
+    fdl_params *source = fdl_buffers(from), *target = fdl_buffers(to);
+    for (int i = 0; i < fdl_params_count(source); i++)
+        FDL_TRY(fdl_param_set(fdl_params_at(target, i), fdl_param_tensor(fdl_params_at(source, i))));
+    return FDL_OK;
+}
+
+/* Takes over the values, the mode, what is frozen and what is computed. */
 static fdl_status take_values(fdl_module *to, fdl_module *from, const char *kind)
 {
     FDL_SCOPE;
+    FDL_TRY(module_compute_like(to, from));
+    FDL_TRY(take_buffers(to, from));
     fdl_params *source = fdl_parameters(from), *target = fdl_parameters(to);
     int n = fdl_params_count(source);
     if (n < 0 || n != fdl_params_count(target))

@@ -77,6 +77,11 @@ static fdl_tensor *attend(fdl_module *m, fdl_tensor *x)
     return fdl_nn_mha_forward(m, x, x, x);
 }
 
+static fdl_tensor *read_sequence(fdl_module *m, fdl_tensor *x)
+{
+    return fdl_nn_lstm_forward(m, x);
+}
+
 static void weight_norms_as_pytorch(void **state)
 {
     (void)state;
@@ -89,6 +94,7 @@ static void weight_norms_as_pytorch(void **state)
     like("conv2d/weight_norm_all", weight_norm_all);
     like_run("linear/weight_norm_bias", "bias", weight_norm, run_once);
     like_run("lstm/weight_norm", "weight_hh_l0", weight_norm, run_once);
+    like_run("lstm/weight_norm", "weight_hh_l0", weight_norm, read_sequence);
     like_run("attention/weight_norm_in", "in_proj_weight", weight_norm, run_once);
     like_run("attention/weight_norm_in", "in_proj_weight", weight_norm, attend);
     like_run("attention/weight_norm_out", "out_proj.weight", weight_norm, attend);
@@ -497,6 +503,46 @@ static void older_names(void **state)
     check_ok(fdl_module_free(m));
 }
 
+/* Functions that run a module with more than fdl_forward has: each gives what fdl_forward gives. */
+static void by_other_functions(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    fdl_tensor *x = fdl_randn(FDL_SHAPE(2, 3)), *h = fdl_zeros(FDL_SHAPE(2, 4)),
+               *images = fdl_randn(FDL_SHAPE(1, 3, 5));
+    static const int64_t indices[] = {1, 2, 3, 4}, starts[] = {0, 2};
+    fdl_tensor *bags = fdl_from_i64(indices, FDL_SHAPE(2, 2));
+    fdl_tensor *flat = fdl_flatten(bags, 0, 1), *offsets = fdl_from_i64(starts, FDL_SHAPE(2));
+    fdl_module *m[] = {fdl_nn_gru_cell(3, 4),      fdl_nn_lstm_cell(3, 4),
+                       fdl_nn_rnn_cell(3, 4),      fdl_nn_gru(3, 4),
+                       fdl_nn_embedding_bag(6, 3), fdl_nn_conv_transpose1d(3, 2, 3),
+                       fdl_nn_rnn(3, 4),           fdl_nn_multihead_attention(3, 1)};
+    static const char *const names[] = {"weight_hh", "weight_ih", "weight_ih",    "weight_ih_l0",
+                                        "weight",    "weight",    "weight_hh_l0", "in_proj_weight"};
+    for (int i = 0; i < 8; i++) {
+        check_some(m[i]);
+        check_ok(fdl_weight_norm(m[i], names[i]));
+        fdl_tensor *g = fdl_param_tensor(fdl_module_own_param(
+            fdl_module_child_at(m[i], fdl_module_children(m[i]) - 1, NULL), "original0"));
+        check_ok(fdl_copy_(g, fdl_mul(g, 3))); /* so that what is computed isn't the original */
+    }
+    fdl_tensor *c, *sequence = fdl_unsqueeze(x, 1);
+    same("gru_cell", fdl_nn_gru_cell_forward(m[0], x, .h = h), fdl_forward(m[0], x), 0);
+    same("lstm_cell", fdl_nn_lstm_cell_forward(m[1], x, h, h, &c), fdl_forward(m[1], x), 0);
+    same("lstm_cell", fdl_narrow(fdl_nn_lstm_cell_step(m[1], x), 1, 0, 4), fdl_forward(m[1], x), 0);
+    same("rnn_cell", fdl_nn_rnn_cell_forward(m[2], x, .h = h), fdl_forward(m[2], x), 0);
+    same("gru", fdl_nn_gru_forward(m[3], sequence), fdl_forward(m[3], sequence), 0);
+    same("embedding_bag", fdl_nn_embedding_bag_forward(m[4], flat, offsets), fdl_forward(m[4], bags), 1e-6);
+    same("conv_transpose", fdl_nn_conv_transpose_forward(m[5], images, .size = FDL_DIMS(7)),
+         fdl_forward(m[5], images), 0);
+    same("rnn", fdl_nn_rnn_forward(m[6], sequence), fdl_forward(m[6], sequence), 0);
+    same("attention", fdl_nn_mha_forward(m[7], sequence, sequence, sequence), fdl_forward(m[7], sequence),
+         1e-6);
+    for (int i = 0; i < 8; i++)
+        check_ok(fdl_module_free(m[i]));
+}
+
 static void modes_moves_and_summaries(void **state)
 {
     (void)state;
@@ -570,6 +616,7 @@ int main(void)
         cmocka_unit_test(topologies_and_checkpoints),
         cmocka_unit_test(bad_topologies),
         cmocka_unit_test(older_names),
+        cmocka_unit_test(by_other_functions),
         cmocka_unit_test(modes_moves_and_summaries),
         cmocka_unit_test(an_optimizer_goes_on),
     };
