@@ -288,6 +288,36 @@ static void state_comes_in_another_dtype(void **state)
     fdl_module_free(b);
 }
 
+static void state_comes_from_another_device(void **state)
+{
+    (void)state;
+    if (!fdl_cuda_available())
+        skip();
+    FDL_SCOPE;
+    fdl_module *m[2] = {network(), network()};
+    fdl_optim *o[2];
+    for (int i = 0; i < 2; i++) {
+        check_ok(fdl_module_to(m[i], fdl_default_device()));
+        o[i] = fdl_optim_adam(fdl_parameters(m[i]));
+        step(m[i], o[i], 3 + i);
+    }
+    bool here = fdl_default_device().type == FDL_DEVICE_TYPE_CPU;
+    check_ok(fdl_module_to(m[1], here ? FDL_CUDA(0) : FDL_CPU)); /* its state follows at the next step only */
+    fdl_optim_dict a, b;
+    check_ok(fdl_optim_state_dict(o[0], &a));
+    check_ok(fdl_optim_load_state_dict(o[1], &a));
+    check_ok(fdl_optim_state_dict(o[1], &b));
+    assert_int_equal(a.n, b.n);
+    for (int i = 0; i < a.n; i++) {
+        assert_int_equal(fdl_device_of(b.at[i]).type, here ? FDL_DEVICE_TYPE_CUDA : FDL_DEVICE_TYPE_CPU);
+        assert_true(fdl_same(fdl_cpu(a.at[i]), fdl_cpu(b.at[i])));
+    }
+    for (int i = 0; i < 2; i++) {
+        fdl_optim_free(o[i]);
+        fdl_module_free(m[i]);
+    }
+}
+
 /* A rate that a schedule sets, and beta1 that it moves, go on moving. */
 static void scheduled_momentum_goes_on(void **state)
 {
@@ -477,6 +507,7 @@ int main(void)
         cmocka_unit_test(sparse_and_whole_methods_go_on),
         cmocka_unit_test(names_are_pytorchs),
         cmocka_unit_test(state_comes_in_another_dtype),
+        cmocka_unit_test(state_comes_from_another_device),
         cmocka_unit_test(scheduled_momentum_goes_on),
         cmocka_unit_test(equal_names_stay_apart),
         cmocka_unit_test(what_does_not_fit_changes_nothing),
