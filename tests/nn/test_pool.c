@@ -477,6 +477,8 @@ static void wrong_pads_and_steps_are_named(void **state)
 int main(void)
 {
     on_gpu = on_test_device();
+    if (on_gpu)
+        check_ok(fdl_allow_tf32(false, false));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(windows_over_one_to_sixteen),
         cmocka_unit_test(adaptive_windows_meet_the_extents),
