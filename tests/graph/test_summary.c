@@ -182,6 +182,15 @@ static void multiply_adds(void **state)
     check_number(work_of(fdl_nn_multihead_attention(8, 2), FDL_SHAPE(6, 2, 8)), attention, 0);
     check_number(work_of(fdl_nn_transformer_encoder_layer(8, 2, .ff = 16), FDL_SHAPE(6, 2, 8)),
                  attention + 12 * 2 * 8 * 16, 0);
+    /* a third of the maps of keys and values, and the target looking at itself and at the source */
+    check_number(work_of(fdl_nn_multihead_attention(9, 3, .kv_heads = 1), FDL_SHAPE(6, 2, 9)),
+                 12 * 9 * 9 * 2 + 12 * 9 * 3 * 2 + 2 * (2 * 6 * 6 * 9), 0);
+    check_number(
+        work_of(fdl_flow(fdl_nn_identity(), fdl_flow_tag("x"),
+                         fdl_nn_transformer(8, 2, .encoder_layers = 1, .decoder_layers = 2, .ff = 16),
+                         fdl_flow_using("x")),
+                FDL_SHAPE(6, 2, 8)),
+        5 * attention + 3 * 12 * 2 * 8 * 16, 0);
     /* a loop's body counts at each run, a gate's experts and router once */
     check_number(work_of(fdl_flow(fdl_flow_loop(fdl_nn_linear(4, 4), .n = 3)), FDL_SHAPE(2, 4)), 3 * 2 * 16,
                  0);

@@ -2,6 +2,8 @@
  * rotary positions, ALiBi, fewer heads of keys. What is refused, and going back. */
 #include "check.h"
 
+#include <pthread.h>
+
 enum { TOKENS = 9, WORDS = 11 };
 
 static bool on_gpu;
@@ -323,6 +325,31 @@ static void what_cant_be_kept_is_refused(void **state)
     check_ok(fdl_module_free(back));
 }
 
+/* What a thread of its own makes of a module that can't use a cache, while this one has one in use. */
+static void *elsewhere(void *m)
+{
+    FDL_SCOPE;
+    fdl_tensor *y = fdl_forward(m, fdl_ones(FDL_SHAPE(3, 1, 4)));
+    return y && fdl_kv_cache_use(NULL) == NULL ? m : NULL;
+}
+
+static void a_cache_is_of_one_thread(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = fdl_nn_multihead_attention(4, 2, .device = FDL_CPU);
+    fdl_kv_cache *c = fdl_kv_cache_new(3);
+    FDL_KV_CACHE(c);
+    pthread_t thread;
+    void *result = NULL;
+    assert_int_equal(pthread_create(&thread, NULL, elsewhere, m), 0);
+    pthread_join(thread, &result);
+    assert_ptr_equal(result, m);
+    assert_int_equal(fdl_kv_cache_len(c), 0);
+    fdl_kv_cache_free(c);
+    check_ok(fdl_module_free(m));
+}
+
 static void nothing_is_left(void **state)
 {
     (void)state;
@@ -350,6 +377,7 @@ int main(void)
         cmocka_unit_test(going_back_and_choosing_samples),
         cmocka_unit_test(half_types_and_a_cast_between),
         cmocka_unit_test(what_cant_be_kept_is_refused),
+        cmocka_unit_test(a_cache_is_of_one_thread),
         cmocka_unit_test(nothing_is_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
