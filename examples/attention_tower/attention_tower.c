@@ -68,7 +68,7 @@ static fdl_module *tower(void)
     fdl_flow_add(b, fdl_nn_linear(FEATURES, WIDTH));
     fdl_flow_add(b, fdl_flow_tag("embed"));
     for (int i = 0; i < BLOCKS; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "blocks.%d", i);
         fdl_flow_add(b, block(WIDTH, name));
     }
