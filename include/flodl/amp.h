@@ -45,7 +45,8 @@ FDL_API void fdl_amp_scaler_free(fdl_amp_scaler *s);
 /* loss * scale; loss of any shape. */
 FDL_API fdl_tensor *fdl_amp_scale(fdl_amp_scaler *s, fdl_tensor *loss);
 /* Divides the optimizer's gradients by the scale and notes whether one is not finite. A second time since the last update,
- * or after the step: FDL_E_STATE. float16 gradients: FDL_E_DTYPE unless .allow_half. */
+ * or after the step: FDL_E_STATE. float16 gradients: FDL_E_DTYPE unless .allow_half. Sparse gradients are coalesced first,
+ * which waits for the device. */
 FDL_API fdl_status fdl_amp_unscale(fdl_amp_scaler *s, fdl_optim *o);
 
 typedef struct fdl_amp_step_opts {
@@ -55,12 +56,14 @@ typedef struct fdl_amp_step_opts {
 /* fdl_amp_unscale where that wasn't done yet, then fdl_optim_step unless a gradient is not finite: then parameters, state
  * and step counts stay. A second time since the last update: FDL_E_STATE. */
 FDL_API fdl_status fdl_amp_step_opt(fdl_amp_scaler *s, fdl_optim *o, const fdl_amp_step_opts *opts);
-/* Once an iteration, after the steps of all optimizers: makes the scale smaller or larger. No step since the last one:
- * FDL_E_STATE. The scale never grows past float32's largest number. */
+/* Once an iteration, after the steps of all optimizers: makes the scale smaller where one of them found a gradient that is
+ * not finite, by step or by unscale, or larger. No step since the last one: FDL_E_STATE. The scale never grows past float32's largest number. */
 FDL_API fdl_status fdl_amp_update(fdl_amp_scaler *s);
 /* In place of it, for an iteration that is given up: no optimizer counts as unscaled or stepped; the scale stays. */
 FDL_API fdl_status fdl_amp_cancel(fdl_amp_scaler *s);
 
+/* Whether it wasn't made .disabled; false on NULL. */
+FDL_API bool fdl_amp_scaler_enabled(const fdl_amp_scaler *s);
 /* The scale as it stands, 1 when disabled; waits for the device. NaN on NULL. */
 FDL_API double fdl_amp_scaler_scale(fdl_amp_scaler *s);
 

@@ -24,6 +24,9 @@ FDL_API fdl_mode_guard fdl_amp_autocast_open_opt(const fdl_amp_autocast_opts *op
 FDL_API fdl_mode_guard fdl_amp_autocast_off(void);
 /* Whether it is on on this thread for this type; 0: the default device's. */
 FDL_API bool fdl_amp_autocast_enabled(int16_t device_type);
+/* The dtype that it casts to for this type, also while it is off; 0: the default device's type. FDL_DTYPE_DEFAULT for a type that
+ * has none. torch.get_autocast_dtype. */
+FDL_API fdl_dtype fdl_amp_autocast_dtype(int16_t device_type);
 
 FDL_END_DECLS
 

@@ -263,15 +263,18 @@ fdl_status fdl_amp_update(fdl_amp_scaler *s)
         return FDL_OK;
     FDL_SCOPE;
     FDL_NO_GRAD;
+    bool stepped = false;
+    for (int i = 0; i < s->n_entries; i++)
+        stepped |= s->entries[i].stage == STEPPED;
+    if (!stepped)
+        return fdl_fail(FDL_E_STATE, "fdl_amp_update: no step since the last update");
+    /* Of those too whose step was left out after unscaling: the overflow was this scale's. */
     fdl_tensor *found = NULL;
     for (int i = 0; i < s->n_entries; i++)
-        if (s->entries[i].stage == STEPPED) {
+        if (s->entries[i].stage != READY) {
             fdl_tensor *other = fdl_to_device_of(s->entries[i].found, s->scale);
             found = found ? fdl_maximum(found, other) : other;
         }
-    if (!found)
-        return fdl_error_pending() ? fdl_error_pending()
-                                   : fdl_fail(FDL_E_STATE, "fdl_amp_update: no step since the last update");
     FDL_TRY(fdl_k_amp_update_scale_(s->scale, s->counter, found, s->o.growth, s->o.backoff, s->o.interval));
     for (int i = 0; i < s->n_entries; i++)
         s->entries[i].stage = READY;
@@ -288,6 +291,13 @@ fdl_status fdl_amp_cancel(fdl_amp_scaler *s)
 }
 
 /* ---- looking inside -------------------------------------------------------------------------------- */
+
+bool fdl_amp_scaler_enabled(const fdl_amp_scaler *s)
+{
+    if (!s)
+        fdl_null_operand(__func__, "s");
+    return s && !s->o.disabled;
+}
 
 double fdl_amp_scaler_scale(fdl_amp_scaler *s)
 {

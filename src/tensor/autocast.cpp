@@ -101,3 +101,12 @@ bool fdl_amp_autocast_enabled(int16_t device_type)
     return (device_type == FDL_DEVICE_TYPE_CPU || device_type == FDL_DEVICE_TYPE_CUDA) &&
            at::autocast::is_autocast_enabled(torch_type(device_type));
 }
+
+fdl_dtype fdl_amp_autocast_dtype(int16_t device_type)
+{
+    if (!device_type)
+        device_type = fdl_default_device().type;
+    if (device_type != FDL_DEVICE_TYPE_CPU && device_type != FDL_DEVICE_TYPE_CUDA)
+        return FDL_DTYPE_DEFAULT;
+    return dtype_of(at::autocast::get_autocast_dtype(torch_type(device_type)));
+}

@@ -150,14 +150,18 @@ static void blocks_nest(void **state)
 {
     (void)state;
     FDL_AUTOCAST(.dtype = FDL_BFLOAT16);
+    assert_int_equal(fdl_amp_autocast_dtype(0), FDL_BFLOAT16);
     {
         FDL_AUTOCAST_OFF;
         assert_false(fdl_amp_autocast_enabled(type));
+        assert_int_equal(fdl_amp_autocast_dtype(99), FDL_DTYPE_DEFAULT);
         assert_int_equal(of_product(), FDL_FLOAT32);
         {
             FDL_AUTOCAST(.dtype = FDL_FLOAT16);
             assert_int_equal(of_product(), FDL_FLOAT16);
+            assert_int_equal(fdl_amp_autocast_dtype(type), FDL_FLOAT16);
         }
+        assert_int_equal(fdl_amp_autocast_dtype(type), FDL_BFLOAT16);
         assert_int_equal(of_product(), FDL_FLOAT32);
     }
     assert_int_equal(of_product(), FDL_BFLOAT16);

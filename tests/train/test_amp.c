@@ -74,6 +74,10 @@ static void like_pytorch(void **state)
                 if (fdl_amp_scaler_scale(s) != scale)
                     fail_msg("%s: scale %g, PyTorch's %g", what, fdl_amp_scaler_scale(s), scale);
                 expect_values(p, json_array_get(json_object_get(want, "values"), t), 3e-6, what);
+                fdl_amp_scaler_state now;
+                check_ok(fdl_amp_scaler_save(s, &now));
+                assert_int_equal(now.tracker,
+                                 json_integer_value(json_array_get(json_object_get(want, "trackers"), t)));
             }
             if (strcmp(kind, "sgd"))
                 check_number(fdl_item(fdl_optim_state(o, p, "step")),
@@ -82,6 +86,49 @@ static void like_pytorch(void **state)
             fdl_optim_free(o);
             check_ok(fdl_module_free(m));
         }
+    }
+    json_decref(file);
+}
+
+/* One scale for two optimizers: an overflow of either makes it smaller, its step made or not. */
+static void two_like_pytorch(void **state)
+{
+    (void)state;
+    json_t *file = load_amp();
+    const json_t *two = json_object_get(file, "two"), *plan = json_object_get(two, "plan");
+    FDL_SCOPE;
+    fdl_module *m[] = {bag_of(1, FDL_FLOAT32), bag_of(2, FDL_FLOAT32)};
+    fdl_optim *o[] = {fdl_optim_sgd(fdl_parameters(m[0]), .lr = 0.1),
+                      fdl_optim_adam(fdl_parameters(m[1]), .lr = 0.1)};
+    fdl_amp_scaler *s = fdl_amp_scaler_new(.init_scale = 16, .interval = 2);
+    for (size_t t = 0; t < json_array_size(plan); t++) {
+        FDL_SCOPE;
+        const char *letters = json_string_value(json_array_get(plan, t));
+        for (int i = 0; i < 2; i++) {
+            bool overflow = letters[i] == 'S' || letters[i] == 'U', stepped = false;
+            check_ok(fdl_optim_zero_grad(o[i]));
+            fdl_tensor *loss = fdl_mul(bag_at(m[i], 0), overflow ? (double)INFINITY : 0.5);
+            check_ok(fdl_backward(fdl_amp_scale(s, loss)));
+            if (letters[i] == 's' || letters[i] == 'S') {
+                check_ok(fdl_amp_step(s, o[i], .stepped = &stepped));
+                assert_int_equal(stepped, !overflow);
+            } else {
+                check_ok(fdl_amp_unscale(s, o[i]));
+            }
+        }
+        check_ok(fdl_amp_update(s));
+        check_number(fdl_amp_scaler_scale(s),
+                     json_number_value(json_array_get(json_object_get(two, "scales"), t)), 0);
+        for (size_t i = 0; i < 2; i++)
+            check_number(
+                fdl_item(bag_at(m[i], 0)),
+                json_number_value(json_array_get(json_array_get(json_object_get(two, "values"), t), i)),
+                1e-6);
+    }
+    fdl_amp_scaler_free(s);
+    for (int i = 0; i < 2; i++) {
+        fdl_optim_free(o[i]);
+        check_ok(fdl_module_free(m[i]));
     }
     json_decref(file);
 }
@@ -225,6 +272,185 @@ static void scaling_by_a_power_of_two_changes_no_step(void **state)
     check_ok(fdl_module_free(b));
 }
 
+/* Wherever it is and whatever it is, one number that isn't finite is found: in any parameter, dtype and place, positive, negative or
+ * none; where there is no gradient, nothing is. */
+static void every_overflow_is_found(void **state)
+{
+    (void)state;
+    const double bad[] = {(double)INFINITY, -(double)INFINITY, (double)NAN, 1};
+    const fdl_dtype dtypes[] = {FDL_FLOAT32, FDL_FLOAT64, FDL_BFLOAT16, FDL_FLOAT16};
+    for (int kind = 0; kind < 4; kind++)
+        for (int at = 0; at < 3; at++)
+            for (int d = 0; d < 4; d++) {
+                FDL_SCOPE;
+                fdl_module *m = bag_new();
+                bag_add(m, fdl_ones(FDL_SHAPE(5)));
+                bag_add(m, fdl_ones(FDL_SHAPE(2, 3), .dtype = dtypes[d]));
+                bag_add(m, fdl_ones(FDL_SHAPE(4)));
+                bag_add(m, fdl_ones(FDL_SHAPE(3))); /* without a gradient */
+                fdl_optim *o = fdl_optim_sgd(fdl_parameters(m), .lr = 0.5);
+                fdl_amp_scaler *s = fdl_amp_scaler_new(.init_scale = 8, .allow_half = true);
+                check_some(fdl_amp_scale(s, fdl_ones(FDL_SCALAR)));
+                for (int i = 0; i < 3; i++)
+                    set_grad(bag_at(m, i), 16);
+                if (kind < 3) {
+                    fdl_tensor *g = fdl_reshape(fdl_grad(bag_at(m, at)), FDL_SHAPE(-1));
+                    check_ok(fdl_fill_(fdl_select(g, 0, at), bad[kind]));
+                }
+                bool stepped;
+                check_ok(fdl_amp_step(s, o, .stepped = &stepped));
+                check_ok(fdl_amp_update(s));
+                assert_int_equal(stepped, kind == 3);
+                check_number(fdl_amp_scaler_scale(s), kind == 3 ? 8 : 4, 0);
+                for (int i = 0; i < 4; i++) {
+                    double want = kind == 3 && i < 3 ? 1 - 0.5 * 16 / 8 : 1;
+                    check_number(fdl_item(fdl_mean(fdl_double(bag_at(m, i)))), want, 0);
+                }
+                fdl_amp_scaler_free(s);
+                fdl_optim_free(o);
+                check_ok(fdl_module_free(m));
+            }
+    /* no gradient at all: nothing to find, nothing to step */
+    FDL_SCOPE;
+    fdl_module *m = bag_of(1, FDL_FLOAT32);
+    fdl_optim *o = make("adam", m, FDL_OPTIM_AUTO);
+    fdl_amp_scaler *s = fdl_amp_scaler_new(.interval = 1);
+    check_some(fdl_amp_scale(s, fdl_ones(FDL_SCALAR)));
+    check_ok(fdl_amp_step(s, o));
+    check_ok(fdl_amp_update(s));
+    check_number(fdl_item(bag_at(m, 0)), 1, 0);
+    check_number(fdl_amp_scaler_scale(s), 131072, 0);
+    fdl_amp_scaler_free(s);
+    fdl_optim_free(o);
+    check_ok(fdl_module_free(m));
+}
+
+static void sparse_gradients_are_unscaled(void **state)
+{
+    (void)state;
+    for (int overflow = 0; overflow < 2; overflow++) {
+        FDL_SCOPE;
+        fdl_module *m = fdl_nn_embedding(5, 2, .sparse = true);
+        fdl_tensor *w = fdl_param_tensor(fdl_params_at(fdl_parameters(m), 0)), *before = fdl_clone(w);
+        fdl_optim *o = fdl_optim_sparse_adam(fdl_parameters(m), .lr = 0.1);
+        fdl_amp_scaler *s = fdl_amp_scaler_new(.init_scale = 8);
+        fdl_tensor *rows = fdl_forward(m, fdl_ivec(1, 3, 1)), *loss = fdl_sum(rows);
+        check_ok(fdl_backward(fdl_amp_scale(s, overflow ? fdl_mul(loss, (double)INFINITY) : loss)));
+        check_ok(fdl_amp_unscale(s, o));
+        if (!overflow) {
+            double g[10];
+            check_ok(fdl_to_f64(fdl_to_dense(fdl_grad(w)), g, 10));
+            for (int i = 0; i < 10; i++)
+                check_number(g[i], i / 2 == 1 ? 2 : i / 2 == 3 ? 1 : 0, 0);
+        }
+        bool stepped;
+        check_ok(fdl_amp_step(s, o, .stepped = &stepped));
+        check_ok(fdl_amp_update(s));
+        assert_int_equal(stepped, !overflow);
+        assert_int_equal(fdl_same(w, before), overflow);
+        check_number(fdl_amp_scaler_scale(s), overflow ? 4 : 8, 0);
+        fdl_amp_scaler_free(s);
+        fdl_optim_free(o);
+        check_ok(fdl_module_free(m));
+    }
+}
+
+/* Clipping what was unscaled is clipping in float32 training, whatever the scale. */
+static void clipping_after_unscale_is_clipping_without(void **state)
+{
+    (void)state;
+    static const double scales[] = {1, 1024, 65536, 3};
+    for (size_t k = 0; k < sizeof scales / sizeof *scales; k++) {
+        FDL_SCOPE;
+        fdl_module *m[2];
+        fdl_optim *o[2];
+        fdl_amp_scaler *s = fdl_amp_scaler_new(.init_scale = scales[k]);
+        for (int i = 0; i < 2; i++) {
+            check_ok(fdl_manual_seed(4));
+            m[i] = bag_new();
+            bag_add(m[i], fdl_randn(FDL_SHAPE(3, 4)));
+            bag_add(m[i], fdl_randn(FDL_SHAPE(4)));
+            o[i] = make("adam", m[i], FDL_OPTIM_AUTO);
+        }
+        for (int t = 0; t < 8; t++)
+            for (int i = 0; i < 2; i++) {
+                FDL_SCOPE;
+                fdl_tensor *y = fdl_mul(fdl_add(bag_at(m[i], 0), bag_at(m[i], 1)), 3 + t);
+                fdl_tensor *loss = fdl_sum(fdl_square(y));
+                double norm;
+                check_ok(fdl_optim_zero_grad(o[i]));
+                check_ok(fdl_backward(i ? loss : fdl_amp_scale(s, loss)));
+                if (!i)
+                    check_ok(fdl_amp_unscale(s, o[i]));
+                check_ok(fdl_grad_norm(fdl_parameters(m[i]), &norm));
+                assert_true(norm > 2);
+                check_ok(fdl_clip_grad_norm(fdl_parameters(m[i]), 1.0));
+                check_ok(fdl_grad_norm(fdl_parameters(m[i]), &norm));
+                check_number(norm, 1, 1e-5);
+                check_ok(i ? fdl_optim_step(o[i]) : fdl_amp_step(s, o[i]));
+                if (!i)
+                    check_ok(fdl_amp_update(s));
+            }
+        for (int i = 0; i < 2; i++)
+            assert_true(fdl_allclose(bag_at(m[0], i), bag_at(m[1], i), .rtol = 1e-5, .atol = 1e-6));
+        fdl_amp_scaler_free(s);
+        for (int i = 0; i < 2; i++) {
+            fdl_optim_free(o[i]);
+            check_ok(fdl_module_free(m[i]));
+        }
+    }
+}
+
+/* A scaler that takes over another one's state goes on as that one does, overflows and growth included. */
+static void a_saved_scaler_goes_on(void **state)
+{
+    (void)state;
+    for (int cut = 0; cut < 9; cut++) {
+        FDL_SCOPE;
+        fdl_module *m = bag_of(1, FDL_FLOAT32);
+        fdl_optim *o = make("sgd", m, FDL_OPTIM_AUTO);
+        fdl_amp_scaler *s = fdl_amp_scaler_new(.init_scale = 32, .growth = 3, .backoff = 0.25, .interval = 2);
+        fdl_amp_scaler *other = fdl_amp_scaler_new(.init_scale = 5, .growth = 9, .interval = 77);
+        fdl_amp_scaler_state a, b;
+        for (int t = 0; t < 10; t++) {
+            if (t == cut) {
+                check_ok(fdl_amp_scaler_save(s, &a));
+                check_ok(fdl_amp_scaler_load(other, &a));
+            }
+            double g = t == 3 || t == 4 ? (double)INFINITY : 1;
+            iterate(s, o, bag_at(m, 0), g);
+            if (t >= cut) {
+                iterate(other, o, bag_at(m, 0), g);
+                check_ok(fdl_amp_scaler_save(s, &a));
+                check_ok(fdl_amp_scaler_save(other, &b));
+                assert_true(a.scale == b.scale && a.growth == b.growth && a.backoff == b.backoff);
+                assert_true(a.interval == b.interval && a.tracker == b.tracker);
+            }
+        }
+        fdl_amp_scaler_free(s);
+        fdl_amp_scaler_free(other);
+        fdl_optim_free(o);
+        check_ok(fdl_module_free(m));
+    }
+    /* what new refuses, load refuses, and then keeps what it has */
+    fdl_amp_scaler *s = fdl_amp_scaler_new(.init_scale = 32);
+    const fdl_amp_scaler_state bad[] = {
+        {.scale = 0, .growth = 2, .backoff = 0.5, .interval = 3},
+        {.scale = (double)INFINITY, .growth = 2, .backoff = 0.5, .interval = 3},
+        {.scale = 8, .growth = 1, .backoff = 0.5, .interval = 3},
+        {.scale = 8, .growth = 2, .backoff = 1, .interval = 3},
+        {.scale = 8, .growth = 2, .backoff = 0.5, .interval = 0},
+        {.scale = 8, .growth = 2, .backoff = 0.5, .interval = 3, .tracker = -1},
+        {.scale = 8, .growth = 2, .backoff = 0.5, .interval = 3, .tracker = 4},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(fdl_amp_scaler_load(s, &bad[i]), FDL_E_ARG);
+        check_error(FDL_E_ARG, "fdl_amp_scaler_load");
+        check_number(fdl_amp_scaler_scale(s), 32, 0);
+    }
+    fdl_amp_scaler_free(s);
+}
+
 /* ---- the order of calls --------------------------------------------------------------------------------- */
 
 static void calls_out_of_order_are_refused(void **state)
@@ -317,7 +543,9 @@ static void disabled_it_is_not_there(void **state)
     FDL_SCOPE;
     fdl_module *m = bag_of(1, FDL_FLOAT32);
     fdl_optim *o = make("sgd", m, FDL_OPTIM_AUTO);
-    fdl_amp_scaler *s = fdl_amp_scaler_new(.disabled = true);
+    fdl_amp_scaler *s = fdl_amp_scaler_new(.disabled = true), *on = fdl_amp_scaler_new();
+    assert_true(fdl_amp_scaler_enabled(on) && !fdl_amp_scaler_enabled(s));
+    fdl_amp_scaler_free(on);
     fdl_tensor *loss = fdl_mul(bag_at(m, 0), 2);
     assert_ptr_equal(fdl_amp_scale(s, loss), loss);
     check_ok(fdl_backward(loss));
@@ -424,6 +652,11 @@ int main(void)
     on_test_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(like_pytorch),
+        cmocka_unit_test(two_like_pytorch),
+        cmocka_unit_test(every_overflow_is_found),
+        cmocka_unit_test(sparse_gradients_are_unscaled),
+        cmocka_unit_test(clipping_after_unscale_is_clipping_without),
+        cmocka_unit_test(a_saved_scaler_goes_on),
         cmocka_unit_test(what_is_skipped_changes_nothing),
         cmocka_unit_test(a_skipped_first_step_is_not_the_first),
         cmocka_unit_test(the_scale_moves_as_told),
