@@ -64,6 +64,7 @@
 #include "flodl/nn_resample.h"
 #include "flodl/nn_pad.h"
 #include "flodl/nn_norm.h"
+#include "flodl/nn_distance.h"
 #include "flodl/nn_dropout.h"
 #include "flodl/nn_embedding.h"
 #include "flodl/nn_recurrent.h"

@@ -11,6 +11,7 @@
 #include "flodl/nn_activation.h"
 #include "flodl/nn_attention.h"
 #include "flodl/nn_conv.h"
+#include "flodl/nn_distance.h"
 #include "flodl/nn_dropout.h"
 #include "flodl/nn_embedding.h"
 #include "flodl/nn_linear.h"
