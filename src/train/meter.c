@@ -140,9 +140,12 @@ fdl_status trainer_meter_set(fdl_trainer *tr, int64_t n, double sum)
     trainer_meter *m = &tr->meter;
     m->count = n;
     m->left_out = 0;
-    m->sum = sum;
+    m->sum = m->placed ? 0 : sum;
     m->any = false;
-    return m->placed ? fdl_zero_(m->total) : FDL_OK;
+    if (!m->placed)
+        return FDL_OK;
+    FDL_TRY(fdl_zero_(m->total));
+    return sum != 0 ? fdl_fill_(m->sum_to, sum) : FDL_OK; /* one sum in one order */
 }
 
 fdl_status fdl_trainer_mean_loss(fdl_trainer *tr, double *loss)
