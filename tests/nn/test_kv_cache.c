@@ -261,6 +261,27 @@ static void half_types_and_a_cast_between(void **state)
     check_ok(fdl_module_free(m));
 }
 
+/* Prompt and token in blocks of their own: what was kept in one is written to in the next. */
+static void inference_mode_and_blocks_of_their_own(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = ready(new_gpt);
+    fdl_tensor *x = tokens(2), *whole = fdl_forward(m, x);
+    fdl_kv_cache *c = fdl_kv_cache_new(TOKENS);
+    for (int64_t i = 0; i < 4; i++) {
+        FDL_SCOPE;
+        FDL_INFERENCE;
+        FDL_KV_CACHE(c);
+        int64_t from = i ? 2 + i : 0, to = 3 + i;
+        fdl_tensor *y = fdl_forward(m, from_to(x, from, to));
+        check_some(y);
+        assert_true(fdl_allclose(y, from_to(whole, from, to), .rtol = 1e-5, .atol = 2e-6));
+    }
+    fdl_kv_cache_free(c);
+    check_ok(fdl_module_free(m));
+}
+
 /* ---- what is refused ------------------------------------------------------------------------------ */
 
 static void what_cant_be_kept_is_refused(void **state)
@@ -376,6 +397,7 @@ int main(void)
         cmocka_unit_test(a_memory_is_mapped_once),
         cmocka_unit_test(going_back_and_choosing_samples),
         cmocka_unit_test(half_types_and_a_cast_between),
+        cmocka_unit_test(inference_mode_and_blocks_of_their_own),
         cmocka_unit_test(what_cant_be_kept_is_refused),
         cmocka_unit_test(a_cache_is_of_one_thread),
         cmocka_unit_test(nothing_is_left),
