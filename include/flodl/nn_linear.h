@@ -52,6 +52,7 @@ FDL_API fdl_module *fdl_nn_select(int dim, int64_t i);
 /* torch.permute(x, dims): fdl_nn_permute(FDL_DIMS(0, 2, 3, 1)) puts the channels last. dims hold each dim once: FDL_E_ARG; x of
  * another number: FDL_E_SHAPE. */
 FDL_API fdl_module *fdl_nn_permute(fdl_shape dims);
+
 typedef struct fdl_nn_scale_opts {
     int opts_;
     fdl_dtype dtype;

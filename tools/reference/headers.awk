@@ -52,9 +52,14 @@ function line_of(comment)
 
 # ---- structs and enums -------------------------------------------------------------------------------
 
-function field(struct, declaration, text,    base, n, parts, i, name, type, stars)
+function field(struct, declaration, text,    base, n, parts, i, name, type, stars, several)
 {
     declaration = trimmed(declaration)
+    several = ""
+    if (match(declaration, /\[[0-9]+\]$/)) { # double scale_dims[3]
+        several = substr(declaration, RSTART)
+        declaration = substr(declaration, 1, RSTART - 1)
+    }
     if (declaration == "int opts_" || declaration == "")
         return
     if (declaration ~ /\(\*/) {
@@ -74,7 +79,7 @@ function field(struct, declaration, text,    base, n, parts, i, name, type, star
         sub(/[A-Za-z0-9_]+$/, "", stars)
         match(name, /[A-Za-z0-9_]+$/)
         name = substr(name, RSTART)
-        type = trimmed(base " " stars)
+        type = trimmed(base " " stars) several
         print "L", struct, name, type, text, i "/" n
     }
 }

@@ -144,7 +144,7 @@ function default_of(s, i,    text_, d, n, parts, place, type)
         return "required"
     if (type == "bool")
         return "false"
-    if (type ~ /\*$/ || type == "fdl_shape" || type == "fdl_list" || type == "fdl_opt_i64" || type ~ /\(\*/)
+    if (type ~ /\*$/ || type == "fdl_shape" || type == "fdl_list" || type == "fdl_opt_i64" || type ~ /\(\*/ || type ~ /\]$/)
         return "none"
     if (type in enumerators && type != "fdl_dtype")
         return "`" enumerator[type, 1] "`"
