@@ -22,7 +22,9 @@ static fdl_list gradients(const fdl_params *params, const char *function)
         return none;
     fdl_list grads = {0, at};
     for (int i = 0; i < n; i++) {
-        fdl_tensor *g = fdl_grad(fdl_param_tensor(fdl_params_at(params, i)));
+        fdl_tensor *g;
+        if (optim_gradient(fdl_param_tensor(fdl_params_at(params, i)), &g) != FDL_OK)
+            return none;
         if (g)
             grads.at[grads.n++] = g;
     }

@@ -1,4 +1,6 @@
 /* Optimizers: making and freeing them, groups, rates, looking inside. */
+#include "flodl/autograd.h"
+#include "flodl/sparse.h"
 #include "optim.h"
 #include "flodl/sparse.h"
 
@@ -97,6 +99,21 @@ static double ratio_to(double lr, double first)
     return first > 0 ? lr / first : 1;
 }
 
+/* Room for batches of n parameters. */
+static fdl_status widen(fdl_optim *o, int n)
+{
+    if (n <= o->widest)
+        return FDL_OK;
+    fdl_tensor **lists = realloc(o->lists, sizeof *lists * (3 + OPTIM_STATES) * (size_t)n);
+    o->lists = lists ? lists : o->lists;
+    optim_slot **batch = realloc(o->batch, sizeof *batch * (size_t)n);
+    o->batch = batch ? batch : o->batch;
+    if (!lists || !batch)
+        return out_of_memory(o->kind->name);
+    o->widest = n;
+    return FDL_OK;
+}
+
 static int add_group(fdl_optim *o, const fdl_params *params, const fdl_optim_opts *base,
                      const fdl_optim_opts *opts)
 {
@@ -104,15 +121,8 @@ static int add_group(fdl_optim *o, const fdl_params *params, const fdl_optim_opt
     fdl_status status = optim_options(o->kind, base, opts, &g.o);
     if (status == FDL_OK)
         status = group_fill(o, &g, params);
-    if (status == FDL_OK && g.n > o->widest) {
-        fdl_tensor **lists = realloc(o->lists, sizeof *lists * (3 + OPTIM_STATES) * (size_t)g.n);
-        if (lists) {
-            o->lists = lists;
-            o->widest = g.n;
-        } else {
-            status = out_of_memory(o->kind->name);
-        }
-    }
+    if (status == FDL_OK)
+        status = widen(o, g.n);
     if (status == FDL_OK) {
         optim_group *groups = realloc(o->groups, sizeof *groups * (size_t)(o->n_groups + 1));
         if (groups) {
@@ -159,6 +169,7 @@ void fdl_optim_free(fdl_optim *o)
         o->kind->own_free(o->own);
     free(o->groups);
     free(o->lists);
+    free(o->batch);
     free(o);
 }
 
@@ -331,6 +342,20 @@ fdl_status optim_schedule_momentum(fdl_optim *o, double v)
     return FDL_OK;
 }
 
+fdl_status optim_gradient(fdl_tensor *param, fdl_tensor **values)
+{
+    *values = fdl_grad(param);
+    if (!*values || !fdl_is_sparse(*values))
+        return FDL_OK;
+    fdl_tensor *once = fdl_coalesce(*values);
+    *values = NULL;
+    if (!once)
+        return fdl_error_pending();
+    FDL_TRY(fdl_set_grad(param, once));
+    *values = fdl_sparse_values(fdl_grad(param));
+    return *values ? FDL_OK : fdl_error_pending();
+}
+
 fdl_list optim_gradients(const fdl_optim *o, const char **half)
 {
     int n = 0;
@@ -341,7 +366,9 @@ fdl_list optim_gradients(const fdl_optim *o, const char **half)
     for (int g = 0; grads.at && g < o->n_groups; g++)
         for (int i = 0; i < o->groups[g].n; i++) {
             const optim_slot *s = &o->groups[g].slots[i];
-            fdl_tensor *grad = fdl_grad(s->param);
+            fdl_tensor *grad;
+            if (optim_gradient(s->param, &grad) != FDL_OK)
+                return (fdl_list){0, NULL};
             if (!grad)
                 continue;
             if (half && fdl_is_sparse(grad)) { /* two short values of one index could overflow in their sum */

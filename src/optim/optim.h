@@ -156,6 +156,7 @@ struct fdl_optim {
     void *own;          /* the method's, of no single parameter; or NULL */
     int widest;         /* parameters of the largest group */
     fdl_tensor **lists; /* room for the lists of one batch: (3 + OPTIM_STATES) * widest */
+    optim_slot **batch; /* and for whose they are: widest */
 };
 
 /* options.c: reads what the caller gave over `base` into *into; checks every value. */
@@ -190,7 +191,10 @@ optim_group *optim_group_at(const fdl_optim *o, int g, const char *function);
 fdl_status optim_write_scalars(const optim_kind *kind, optim_group *g);
 /* What a schedule does with momentum or beta1: every group's, and from now on through the device. */
 fdl_status optim_schedule_momentum(fdl_optim *o, double v);
-/* The gradients of its parameters, in their order (scope). half: NULL, or gets the name of the first parameter whose
+/* *values (scope): the parameter's gradient, or NULL. Of a sparse one the values, which share its memory; each index is there
+ * once then. */
+fdl_status optim_gradient(fdl_tensor *param, fdl_tensor **values);
+/* The gradients of its parameters, as above, in their order (scope). half: NULL, or gets the name of the first parameter whose
  * gradient is float16, or NULL. */
 fdl_list optim_gradients(const fdl_optim *o, const char **half);
 

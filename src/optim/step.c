@@ -315,9 +315,10 @@ static bool go_together(const optim_slot *a, const optim_slot *b)
 /* The masters have been stepped: the parameters are these rounded. */
 static fdl_status write_back(optim_slot *const *slots, const optim_batch *b)
 {
-    fdl_list params = {b->params.n, fdl_scope_alloc(sizeof *params.at * (size_t)(b->params.n + 1))};
-    if (!params.at)
-        return fdl_error_pending();
+    fdl_list params = {b->params.n, NULL};
+    for (int k = 0; k < OPTIM_STATES; k++)
+        if (b->kind->form[k] == OPTIM_MASTER)
+            params.at = b->state[k].at; /* the masters are b's parameters, so this room is free */
     for (int i = 0; i < params.n; i++)
         params.at[i] = slots[i]->param;
     FDL_TRY(fdl_foreach_copy_(params, b->params));
@@ -380,10 +381,7 @@ static fdl_status step_batch(fdl_optim *o, optim_group *g, fdl_tensor *skip, int
                         kind->name, why, first->name);
     if (impl == FDL_OPTIM_AUTO)
         impl = why ? FDL_OPTIM_FOREACH : FDL_OPTIM_FUSED;
-    optim_slot **slots = fdl_scope_alloc(sizeof *slots * (size_t)(g->n + 1));
-    if (!slots)
-        return fdl_error_pending();
-
+    optim_slot **slots = o->batch;
     fdl_list *lists[3 + OPTIM_STATES] = {&b.params, &b.grads, &b.steps};
     for (int k = 0; k < OPTIM_STATES; k++)
         lists[3 + k] = &b.state[k];

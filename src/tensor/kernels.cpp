@@ -152,11 +152,19 @@ fdl_status fdl_k_fused_adagrad_opt_(fdl_list params, fdl_list grads, fdl_list su
 
 bool fdl_k_has_fused_adagrad(fdl_device d)
 {
-    bool host = d.type == FDL_DEVICE_TYPE_CPU;
-    if (!host && !adagrad_takes<at::Tensor>::value)
-        return false;
-    auto schema = c10::Dispatcher::singleton().findSchema({"aten::_fused_adagrad_", host ? "" : "tensor_lr"});
-    return schema && schema->hasKernelForDispatchKey(host ? c10::DispatchKey::CPU : c10::DispatchKey::CUDA);
+    auto looked_up = [](const char *overload, c10::DispatchKey key) {
+        auto schema = c10::Dispatcher::singleton().findSchema({"aten::_fused_adagrad_", overload});
+        return schema && schema->hasKernelForDispatchKey(key);
+    };
+    return OP_DO((), {
+        if (d.type == FDL_DEVICE_TYPE_CPU) {
+            static const bool host = looked_up("", c10::DispatchKey::CPU);
+            return host;
+        }
+        static const bool cuda =
+            adagrad_takes<at::Tensor>::value && looked_up("tensor_lr", c10::DispatchKey::CUDA);
+        return cuda;
+    });
 }
 
 fdl_status fdl_k_fused_sgd_opt_(fdl_list params, fdl_list grads, fdl_list momentum_buffers, fdl_tensor *lr,

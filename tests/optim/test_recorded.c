@@ -213,12 +213,121 @@ static void lbfgs_goes_pytorchs_way(void **state)
     }
 }
 
+/* A closure that fails fails the step; the parameters are where the last whole iteration left them. */
+static void a_failed_evaluation_takes_nothing_along(void **state)
+{
+    (void)state;
+    for (int wolfe = 0; wolfe < 2; wolfe++)
+        for (int at = 1; at < 8; at++) {
+            FDL_SCOPE;
+            fdl_optim_opts o = {.strong_wolfe = wolfe == 1, .lr = wolfe ? 1 : 0.1, .max_iter = 4};
+            problem p = problem_of("quartic", FDL_FLOAT64, &o),
+                    whole = problem_of("quartic", FDL_FLOAT64, &o);
+            p.fail_at = at;
+            double loss = 7;
+            fdl_status status = FDL_OK;
+            int steps = 0;
+            while (status == FDL_OK && steps++ < 8)
+                status = fdl_optim_step_closure(p.o, evaluate, &p, &loss);
+            assert_int_equal(status, FDL_E_CANCELLED);
+            check_error(FDL_E_CANCELLED, "had enough");
+            for (int i = 0; i < 2; i++)
+                assert_true(fdl_all_finite(bag_at(p.m, i)));
+            p.fail_at = 0;
+            for (int t = 0; t < 30; t++)
+                check_ok(fdl_optim_step_closure(p.o, evaluate, &p, &loss));
+            for (int t = 0; t < 30; t++)
+                check_ok(fdl_optim_step_closure(whole.o, evaluate, &whole, NULL));
+            for (int i = 0; i < 2; i++) /* it goes on to the same minimum */
+                assert_true(fdl_allclose(bag_at(p.m, i), bag_at(whole.m, i), .rtol = 1e-4, .atol = 1e-4));
+            problem_free(&p);
+            problem_free(&whole);
+        }
+    /* at the first evaluation nothing has moved */
+    FDL_SCOPE;
+    problem p = problem_of("rosenbrock", FDL_FLOAT64, NULL);
+    fdl_tensor *before = fdl_clone(bag_at(p.m, 0));
+    p.fail_at = 1;
+    assert_int_equal(fdl_optim_step_closure(p.o, evaluate, &p, NULL), FDL_E_CANCELLED);
+    fdl_clear_error();
+    assert_true(fdl_same(before, bag_at(p.m, 0)));
+    problem_free(&p);
+}
+
+static fdl_tensor *two_losses(void *ctx)
+{
+    (void)ctx;
+    return fdl_ones(FDL_SHAPE(2));
+}
+
+static fdl_tensor *no_loss(void *ctx)
+{
+    (void)ctx;
+    return NULL;
+}
+
+static void lbfgs_says_what_it_cant_do(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    problem p = problem_of("quartic", FDL_FLOAT64, NULL);
+    assert_true(fdl_optim_needs_closure(p.o));
+    assert_int_equal(fdl_optim_step_closure(p.o, two_losses, &p, NULL), FDL_E_SHAPE);
+    check_error(FDL_E_SHAPE, "lbfgs", "one element");
+    assert_int_equal(fdl_optim_step_closure(p.o, no_loss, &p, NULL), FDL_E_NULL);
+    check_error(FDL_E_NULL, "closure");
+    assert_int_equal(fdl_optim_step(p.o), FDL_E_UNSUPPORTED);
+    check_error(FDL_E_UNSUPPORTED, "lbfgs", "fdl_optim_step_closure");
+    problem_free(&p);
+    fdl_module *mixed = bag_new();
+    bag_add(mixed, fdl_ones(FDL_SHAPE(2)));
+    bag_add(mixed, fdl_ones(FDL_SHAPE(2), .dtype = FDL_FLOAT64));
+    mixed = fdl_module_done(mixed);
+    fdl_optim *o = fdl_optim_lbfgs(fdl_parameters(mixed));
+    assert_int_equal(fdl_optim_step_closure(o, two_losses, NULL, NULL), FDL_E_DTYPE);
+    check_error(FDL_E_DTYPE, "p0", "p1", "dtypes");
+    fdl_optim_free(o);
+    check_ok(fdl_module_free(mixed));
+    fdl_module *none = fdl_module_done(bag_new());
+    o = fdl_optim_lbfgs(fdl_parameters(none));
+    problem empty = {.m = NULL};
+    assert_int_equal(fdl_optim_step_closure(o, no_loss, &empty, NULL), FDL_E_NULL);
+    fdl_clear_error();
+    fdl_optim_free(o);
+    check_ok(fdl_module_free(none));
+}
+
+/* Cast between steps it goes on; a frozen parameter stays. */
+static void lbfgs_follows_casts_and_leaves_frozen_parameters(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    problem p = problem_of("quartic", FDL_FLOAT32, &(fdl_optim_opts){.strong_wolfe = true, .max_iter = 3});
+    check_ok(fdl_param_freeze(fdl_module_own_param(p.m, "p1")));
+    fdl_tensor *frozen = fdl_double(bag_at(p.m, 1));
+    double first, loss = 0;
+    check_ok(fdl_optim_step_closure(p.o, evaluate, &p, &first));
+    check_ok(fdl_cast_parameters(p.m, FDL_FLOAT64));
+    for (int t = 0; t < 6; t++)
+        check_ok(fdl_optim_step_closure(p.o, evaluate, &p, &loss));
+    assert_true(fdl_same(frozen, bag_at(p.m, 1)));
+    assert_true(loss < first);
+    check_ok(fdl_param_thaw(fdl_module_own_param(p.m, "p1")));
+    for (int t = 0; t < 10; t++)
+        check_ok(fdl_optim_step_closure(p.o, evaluate, &p, &loss));
+    check_number(loss, 0.0820793741, 1e-6); /* the minimum, as PyTorch finds it */
+    problem_free(&p);
+}
+
 int main(void)
 {
     on_test_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(twenty_steps_are_pytorchs),
         cmocka_unit_test(lbfgs_goes_pytorchs_way),
+        cmocka_unit_test(a_failed_evaluation_takes_nothing_along),
+        cmocka_unit_test(lbfgs_says_what_it_cant_do),
+        cmocka_unit_test(lbfgs_follows_casts_and_leaves_frozen_parameters),
     };
     return cmocka_run_group_tests(tests, load, unload);
 }

@@ -171,6 +171,54 @@ static void a_skipped_step_leaves_all_rows(void **state)
     }
 }
 
+/* Norms, clipping and scaling take the values of sparse gradients, each row once. */
+static void sparse_gradients_are_clipped_and_scaled(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m[2] = {table_of(6, 3), table_of(6, 3)};
+    fdl_params *ps[2] = {fdl_parameters(m[0]), fdl_parameters(m[1])};
+    fdl_optim *o[2] = {fdl_optim_sgd(ps[0], .lr = 0.1), fdl_optim_sgd(ps[1], .lr = 0.1)};
+    for (int way = 0; way < 4; way++) {
+        give_rows(bag_at(m[0], 0), fdl_ivec(1, 4, 4), 2); /* row 4: 4 */
+        check_ok(fdl_set_grad(bag_at(m[1], 0), fdl_to_dense(fdl_grad(bag_at(m[0], 0)))));
+        double total[2] = {0, 0};
+        for (int i = 0; i < 2; i++)
+            if (way == 0)
+                check_ok(fdl_clip_grad_norm(ps[i], 1, .total = &total[i]));
+            else if (way == 1)
+                check_ok(fdl_clip_grad_value(ps[i], 3, .total = &total[i]));
+            else if (way == 2)
+                check_ok(fdl_optim_clip_norm(o[i], 0.5));
+            else
+                check_ok(fdl_grad_norm(ps[i], &total[i]));
+        check_number(total[0], total[1], 1e-5);
+        assert_true(fdl_is_sparse(fdl_grad(bag_at(m[0], 0))));
+        assert_true(fdl_allclose(fdl_to_dense(fdl_grad(bag_at(m[0], 0))), fdl_grad(bag_at(m[1], 0))));
+    }
+    fdl_amp_scaler *s = fdl_amp_scaler_new(.init_scale = 8);
+    check_some(fdl_amp_scale(s, fdl_scalar(1)));
+    bool stepped = false;
+    give_rows(bag_at(m[0], 0), fdl_ivec(1, 4, 4), 16);
+    fdl_tensor *before = fdl_clone(bag_at(m[0], 0));
+    check_ok(fdl_amp_unscale(s, o[0]));
+    check_number(fdl_item(fdl_select(fdl_select(fdl_to_dense(fdl_grad(bag_at(m[0], 0))), 0, 4), 0, 1)), 4, 0);
+    check_ok(fdl_amp_step(s, o[0], .stepped = &stepped));
+    check_ok(fdl_amp_update(s));
+    assert_true(stepped && !fdl_same(before, bag_at(m[0], 0)));
+    give_rows(bag_at(m[0], 0), fdl_ivec(2), (double)INFINITY);
+    before = fdl_clone(bag_at(m[0], 0));
+    check_ok(fdl_amp_step(s, o[0], .stepped = &stepped));
+    check_ok(fdl_amp_update(s));
+    assert_true(!stepped && fdl_same(before, bag_at(m[0], 0)));
+    check_ok(fdl_optim_zero_grad(o[0], .set_to_zero = true));
+    fdl_amp_scaler_free(s);
+    for (int i = 0; i < 2; i++) {
+        fdl_optim_free(o[i]);
+        check_ok(fdl_module_free(m[i]));
+    }
+}
+
 int main(void)
 {
     on_test_device();
@@ -180,6 +228,7 @@ int main(void)
         cmocka_unit_test(sparse_steps_are_dense_steps),
         cmocka_unit_test(an_embedding_learns_by_sparse_gradients),
         cmocka_unit_test(a_skipped_step_leaves_all_rows),
+        cmocka_unit_test(sparse_gradients_are_clipped_and_scaled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
