@@ -67,6 +67,23 @@ struct adagrad_takes<
               std::declval<at::TensorList>(), std::declval<Rate>(), 0., 0., 0., false))>> : std::true_type {
 };
 
+bool has_adagrad(const char *overload, c10::DispatchKey key)
+{
+    auto schema = c10::Dispatcher::singleton().findSchema({"aten::_fused_adagrad_", overload});
+    return schema && schema->hasKernelForDispatchKey(key);
+}
+bool adagrad_on_host()
+{
+    static const bool there = has_adagrad("", c10::DispatchKey::CPU);
+    return there;
+}
+bool adagrad_on_cuda()
+{
+    static const bool there =
+        adagrad_takes<at::Tensor>::value && has_adagrad("tensor_lr", c10::DispatchKey::CUDA);
+    return there;
+}
+
 template <class Rate>
 void fused_adagrad(fdl_list params, fdl_list grads, fdl_list sums, fdl_list steps, const Rate &lr,
                    const fdl_k_adagrad_opts &o)
@@ -152,19 +169,7 @@ fdl_status fdl_k_fused_adagrad_opt_(fdl_list params, fdl_list grads, fdl_list su
 
 bool fdl_k_has_fused_adagrad(fdl_device d)
 {
-    auto looked_up = [](const char *overload, c10::DispatchKey key) {
-        auto schema = c10::Dispatcher::singleton().findSchema({"aten::_fused_adagrad_", overload});
-        return schema && schema->hasKernelForDispatchKey(key);
-    };
-    return OP_DO((), {
-        if (d.type == FDL_DEVICE_TYPE_CPU) {
-            static const bool host = looked_up("", c10::DispatchKey::CPU);
-            return host;
-        }
-        static const bool cuda =
-            adagrad_takes<at::Tensor>::value && looked_up("tensor_lr", c10::DispatchKey::CUDA);
-        return cuda;
-    });
+    return OP((), d.type == FDL_DEVICE_TYPE_CPU ? adagrad_on_host() : adagrad_on_cuda());
 }
 
 fdl_status fdl_k_fused_sgd_opt_(fdl_list params, fdl_list grads, fdl_list momentum_buffers, fdl_tensor *lr,
