@@ -571,7 +571,9 @@ fdl_tensor *fdl_multilabel_soft_margin_loss_opt(fdl_tensor *pred, fdl_tensor *ta
                                           at::mul(at::rsub(x.t, 1), at::log_sigmoid(at::neg(x.p)))));
         if (o.weight)
             each = at::mul(each, *spread(o.weight, x.p));
-        return reduced(at::mean(each, at::IntArrayRef((int64_t)-1)), o.reduction);
+        /* the sum, not the mean: autocast on CUDA takes it in float32, as in PyTorch */
+        at::Tensor mean = at::div(at::sum(each, at::IntArrayRef((int64_t)-1)), x.p.size(-1));
+        return reduced(mean, o.reduction);
     });
 }
 

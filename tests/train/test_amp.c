@@ -561,6 +561,42 @@ static void disabled_it_is_not_there(void **state)
     check_ok(fdl_module_free(m));
 }
 
+/* To bfloat16 and back is rounding, to the dtype that it has is nothing; buffers stay what they are. */
+static void casting_goes_there_and_back(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = fdl_flow(fdl_nn_linear(3, 4), fdl_nn_batch_norm1d(4));
+    check_some(m);
+    check_some(fdl_forward(m, fdl_randn(FDL_SHAPE(8, 3))));
+    fdl_params *ps = fdl_parameters(m), *bs = fdl_buffers(m);
+    int n = fdl_params_count(ps), nb = fdl_params_count(bs);
+    fdl_tensor *before[8], *buffers[8];
+    const void *data[8];
+    assert_true(n == 4 && nb == 3);
+    for (int i = 0; i < n; i++) {
+        before[i] = fdl_clone(fdl_param_tensor(fdl_params_at(ps, i)));
+        data[i] = fdl_data_ptr(fdl_param_tensor(fdl_params_at(ps, i)));
+    }
+    for (int i = 0; i < nb; i++)
+        buffers[i] = fdl_clone(fdl_param_tensor(fdl_params_at(bs, i)));
+    check_ok(fdl_cast_parameters(m, FDL_FLOAT32));
+    for (int i = 0; i < n; i++)
+        assert_ptr_equal(fdl_data_ptr(fdl_param_tensor(fdl_params_at(ps, i))), data[i]);
+    check_ok(fdl_cast_parameters(m, FDL_BFLOAT16));
+    for (int i = 0; i < n; i++)
+        assert_int_equal(fdl_dtype_of(fdl_param_tensor(fdl_params_at(ps, i))), FDL_BFLOAT16);
+    check_ok(fdl_cast_parameters(m, FDL_FLOAT32));
+    for (int i = 0; i < n; i++) {
+        fdl_tensor *p = fdl_param_tensor(fdl_params_at(ps, i));
+        assert_true(fdl_same(p, fdl_float(fdl_bfloat16(before[i]))));
+        assert_true(fdl_is_leaf(p) && fdl_requires_grad(p));
+    }
+    for (int i = 0; i < nb; i++)
+        assert_true(fdl_same(fdl_param_tensor(fdl_params_at(bs, i)), buffers[i])); /* an int64 among them */
+    check_ok(fdl_module_free(m));
+}
+
 static void bad_options_are_refused(void **state)
 {
     (void)state;
@@ -665,6 +701,7 @@ int main(void)
         cmocka_unit_test(two_optimizers_share_a_scale),
         cmocka_unit_test(half_gradients_only_where_allowed),
         cmocka_unit_test(disabled_it_is_not_there),
+        cmocka_unit_test(casting_goes_there_and_back),
         cmocka_unit_test(bad_options_are_refused),
         cmocka_unit_test(averages_are_those_of_the_equation),
         cmocka_unit_test(buffers_are_copied_and_casts_followed),
