@@ -145,7 +145,8 @@ typedef struct fdl_ckpt_load_opts {
  *
  * A tensor takes what the file has under the first of these: its state_dict key, its canonical name, another name
  * of the same tensor; then, of what nobody has taken so, its flat name (fdl_parameters(m, .flat)) and
- * its name in an equal torch.nn.Sequential (.sequential). */
+ * its name in an equal torch.nn.Sequential (.sequential); what a parametrization keeps, the older torch.nn.utils.weight_norm's and
+ * spectral_norm's name for it ("weight_g"). */
 FDL_API fdl_status fdl_ckpt_load_opt(fdl_module *m, const char *path, const fdl_ckpt_load_opts *opts);
 
 /* An optimizer alone, out of its own file or out of a model's that has one. Errors as fdl_optim_load_state_dict's. */

@@ -455,6 +455,48 @@ static void topologies_and_checkpoints(void **state)
     check_ok(fdl_module_free(both));
 }
 
+static char *file(const char *path, size_t *size)
+{
+    char *bytes = fdl_file_read(path, 1 << 24, size);
+    check_some(bytes);
+    return bytes;
+}
+
+/* What is written as ONNX is the value: the file is that of the module when the parametrization is folded. */
+static void onnx_has_the_value(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    static const char path[] = "/tmp/flodl_test_parametrize.onnx";
+    fdl_module *a = fdl_nn_conv2d(3, 8, 3), *b = fdl_nn_linear(8, 6), *c = fdl_nn_gru(6, 4);
+    check_ok(fdl_weight_norm(a, "weight"));
+    check_ok(fdl_spectral_norm(b, "weight"));
+    check_ok(fdl_prune_l1_unstructured(b, "bias", 0.5));
+    check_ok(fdl_orthogonal(c, "weight_hh_l0"));
+    fdl_module *g =
+        fdl_flow(a, fdl_nn_flatten(.start = FDL_SOME(2)), fdl_nn_permute(FDL_DIMS(2, 0, 1)), b, c);
+    check_some(g);
+    check_ok(fdl_backward(fdl_sum(fdl_forward(g, fdl_randn(FDL_SHAPE(2, 3, 5, 5))))));
+    size_t n, m;
+    check_ok(fdl_onnx_save(g, path, FDL_SHAPE(2, 3, 5, 5)));
+    char *before = file(path, &n);
+    check_ok(fdl_eval(g));
+    fdl_tensor *x = fdl_randn(FDL_SHAPE(2, 3, 5, 5)), *y = fdl_forward(g, x);
+    check_ok(fdl_parametrize_remove(a, "weight"));
+    check_ok(fdl_parametrize_remove(b, "weight"));
+    check_ok(fdl_prune_remove(b, "bias"));
+    check_ok(fdl_parametrize_remove(c, "weight_hh_l0"));
+    same("folded", fdl_forward(g, x), y, 1e-6);
+    check_ok(fdl_onnx_save(g, path, FDL_SHAPE(2, 3, 5, 5)));
+    char *after = file(path, &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(before, after, n);
+    free(before);
+    free(after);
+    unlink(path);
+    check_ok(fdl_module_free(g));
+}
+
 static void bad_topologies(void **state)
 {
     (void)state;
@@ -614,6 +656,7 @@ int main(void)
         cmocka_unit_test(in_graphs_by_names_and_hash),
         cmocka_unit_test(copies),
         cmocka_unit_test(topologies_and_checkpoints),
+        cmocka_unit_test(onnx_has_the_value),
         cmocka_unit_test(bad_topologies),
         cmocka_unit_test(older_names),
         cmocka_unit_test(by_other_functions),

@@ -288,6 +288,18 @@ static void plateaus(void **state)
             }
             check_ok(fdl_plateau_reset(all[k])); /* and once more the same */
         }
+        for (int half = 0; half < n;
+             half++) { /* saved, led astray, put back: it goes on as if nothing had been */
+            fdl_plateau_state seen;
+            check_ok(fdl_plateau_reset(all[k]));
+            for (int i = 0; i < half; i++)
+                fdl_plateau_observe(all[k], metrics[i]);
+            check_ok(fdl_plateau_save(all[k], &seen));
+            fdl_plateau_observe(all[k], 1e9);
+            check_ok(fdl_plateau_load(all[k], &seen));
+            for (int i = half; i < n; i++)
+                assert_true(fabs(fdl_plateau_observe(all[k], metrics[i]) - want[i]) <= 1e-15);
+        }
         fdl_plateau_free(all[k]);
     }
     fdl_plateau *p = fdl_sched_plateau(0.1, .patience = FDL_SOME(3), .factor = 0.5);
