@@ -205,16 +205,28 @@ static fdl_status set_aside(fdl_module *m, void *ctx)
     return FDL_OK;
 }
 
-/* Appends by to a parametrization, whose own children then decide. */
-static fdl_status add_part(fdl_module *p, fdl_module *by)
+/* Those that nobody has taken over. */
+static void discard(int n, fdl_module *const *by)
 {
-    char name[16];
-    snprintf(name, sizeof name, "%d", p->children.n);
+    for (int i = 0; i < n; i++)
+        if (by[i] && !by[i]->owned)
+            module_release(by[i]);
+}
+
+/* Appends n modules to a parametrization; all are taken over, on failure too. */
+static fdl_status add_parts(fdl_module *p, int n, fdl_module *const *by)
+{
     bool failed = p->failed;
-    if (fdl_module_child(p, name, by))
-        return fdl_module_walk(by, set_aside, NULL);
-    p->failed = failed;
-    return fdl_error_pending();
+    for (int i = 0; i < n; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%d", p->children.n);
+        if (fdl_module_child(p, name, by[i]) && fdl_module_walk(by[i], set_aside, NULL) == FDL_OK)
+            continue;
+        p->failed = failed;
+        discard(n - i - 1, by + i + 1);
+        return fdl_error_pending();
+    }
+    return FDL_OK;
 }
 
 /* A leaf beside x, with other values. */
@@ -282,8 +294,10 @@ static fdl_status begin(const char *function, fdl_module *m, struct fdl_param *p
     module_computed *c = calloc(1, sizeof *c);
     fdl_module *made = c ? module_new_with(&parametrization_ops, NULL) : NULL;
     fdl_status status = made ? FDL_OK : fdl_fail(FDL_E_OOM, "%s: no memory", function);
-    for (int i = 0; i < n && status == FDL_OK; i++)
-        status = add_part(made, by[i]);
+    if (made)
+        status = add_parts(made, n, by);
+    else
+        discard(n, by);
     fdl_tensor *before = NULL;
     if (status == FDL_OK) {
         FDL_NO_GRAD;
@@ -324,9 +338,7 @@ static fdl_status begin(const char *function, fdl_module *m, struct fdl_param *p
 static fdl_status go_on(const char *function, fdl_module *m, module_computed *c, int n, fdl_module *const *by)
 {
     int had = c->by->children.n;
-    fdl_status status = FDL_OK;
-    for (int i = 0; i < n && status == FDL_OK; i++)
-        status = add_part(c->by, by[i]);
+    fdl_status status = add_parts(c->by, n, by);
     if (status == FDL_OK)
         status = try_out(function, c->by, c->original->t);
     while (status != FDL_OK && c->by->children.n > had)
@@ -347,15 +359,13 @@ fdl_status module_parametrize(const char *function, fdl_module *m, const char *n
     if (!m || !name)
         status = fdl_null_operand(function, m ? "name" : "m");
     module_computed *c = status == FDL_OK ? module_computed_named(m, name) : NULL;
-    struct fdl_param *p = status == FDL_OK && !(c && c->by) ? own(function, m, name) : NULL;
-    if (status == FDL_OK && c && c->by)
-        status = go_on(function, m->real, c, n, by);
-    else if (status == FDL_OK)
-        status = p ? begin(function, m->real, p, n, by) : fdl_error_pending();
-    for (int i = 0; i < n && status != FDL_OK; i++)
-        if (by[i] && !by[i]->owned)
-            module_release(by[i]);
-    return status;
+    if (c && c->by)
+        return go_on(function, m->real, c, n, by);
+    struct fdl_param *p = status == FDL_OK ? own(function, m, name) : NULL;
+    if (p)
+        return begin(function, m->real, p, n, by);
+    discard(n, by);
+    return status == FDL_OK ? fdl_error_pending() : status;
 }
 
 fdl_status fdl_parametrize(fdl_module *m, const char *name, fdl_module *by)

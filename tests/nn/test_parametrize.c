@@ -600,6 +600,9 @@ static void modes_moves_and_summaries(void **state)
     check_ok(fdl_train(m));
     check_some(fdl_parametrized(m, "weight"));
     same("u", u, before, 0);
+    check_ok(fdl_fill_(u, 0.5)); /* far from where it goes */
+    check_ok(fdl_fill_(fdl_param_tensor(fdl_params_at(fdl_buffers(m), 1)), 0.5));
+    before = fdl_clone(u);
     check_some(fdl_forward(m, x));
     assert_true(fdl_item(fdl_max(fdl_abs(fdl_sub(u, before)))) > 0);
     /* the numbers are the same after a cast and a look at the model without values */
