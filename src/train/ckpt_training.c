@@ -125,16 +125,16 @@ static fdl_status get_fields(const source *file, const char *key, const field *f
 #define SCALER_FIELDS(s)                                                                        \
     {{"scale", .real = &(s)->scale}, {"growth", .real = &(s)->growth},                          \
      {"backoff", .real = &(s)->backoff}, {"interval", .whole = &(s)->interval},                 \
-     {"tracker", .whole = &(s)->tracker}, {NULL}}
+     {"tracker", .whole = &(s)->tracker}, {NULL, NULL, NULL}}
 #define PLATEAU_FIELDS(s)                                                                       \
     {{"lr", .real = &(s)->lr}, {"best", .real = &(s)->best}, {"bad", .whole = &(s)->bad},       \
-     {"cooling", .whole = &(s)->cooling}, {NULL}}
+     {"cooling", .whole = &(s)->cooling}, {NULL, NULL, NULL}}
 #define PROGRESS_FIELDS(s)                                                                      \
     {{"step", .whole = &(s)->step}, {"epoch", .whole = &(s)->epoch},                            \
      {"batch", .whole = &(s)->batch}, {"samples", .whole = &(s)->samples},                      \
      {"losses", .whole = &(s)->losses}, {"loss_sum", .real = &(s)->loss_sum},                   \
      {"loss", .real = &(s)->loss}, {"best", .real = &(s)->best},                                \
-     {"best_epoch", .whole = &(s)->best_epoch}, {NULL}}
+     {"best_epoch", .whole = &(s)->best_epoch}, {NULL, NULL, NULL}}
 /* clang-format on */
 
 /* ---- saving ------------------------------------------------------------------------------------------- */

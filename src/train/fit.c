@@ -162,6 +162,15 @@ static fdl_status begin_within(fit_run *r, int64_t epoch)
     return gpu ? fdl_set_rng_state(device, gpu) : FDL_OK;
 }
 
+/* Whether the monitor is to be told now: after some time, and at once when a signal came, which it answers with an error; but not
+ * within a group, whose step would be lost. */
+static bool line_is_due(const fit_run *r, double shown)
+{
+    if (fdl_monitor_signal(r->tr->o.monitor))
+        return r->tr->in_group == 0;
+    return fdl_now() - shown >= live_every;
+}
+
 /* ---- an epoch's batches --------------------------------------------------------------------------------- */
 
 static fdl_status train_epoch(fit_run *r, int64_t epoch)
@@ -187,7 +196,7 @@ static fdl_status train_epoch(fit_run *r, int64_t epoch)
             r->samples += rows;
         if (status == FDL_OK && batch == done + 1 && r->loader)
             status = fdl_data_note_peak(r->loader->loader);
-        if (status == FDL_OK && r->tr->o.monitor && fdl_now() - shown >= live_every) {
+        if (status == FDL_OK && r->tr->o.monitor && line_is_due(r, shown)) {
             status = live_line(r, batch);
             shown = fdl_now();
         }

@@ -289,6 +289,52 @@ static void a_cancelled_fit_is_saved_where_it_was(void **state)
     job_end(&whole);
 }
 
+/* A signal that the monitor catches, in the middle of a group of batches: the group's step is made, and saved. */
+static int64_t interrupted_at, batches;
+static fdl_tensor *interrupted_loss(fdl_module *m, fdl_list b, void *ctx)
+{
+    if (fdl_is_training(m) && ++batches == interrupted_at)
+        raise(SIGINT);
+    return loss_of(m, b, ctx);
+}
+
+static void an_interrupted_fit_is_saved_behind_its_step(void **state)
+{
+    (void)state;
+    static const way w = {.name = "interrupted", .accumulate = 2};
+    job whole;
+    fdl_fit_report r, then;
+    whole_run(&whole, &w, &r);
+    for (interrupted_at = 1; interrupted_at <= 2 * PER_EPOCH; interrupted_at += 3) {
+        unlink(path_of("run.fdl"));
+        unlink(path_of("best.fdl"));
+        job j = job_of(&w);
+        FILE *lines = fopen("/dev/null", "w");
+        fdl_monitor *mon = fdl_monitor_new(EPOCHS, .out = lines);
+        check_some(mon);
+        check_ok(fdl_monitor_on_signal(mon));
+        batches = 0;
+        j.tr = fdl_trainer_new(j.m, j.opt, interrupted_loss, .ctx = &j, .sched = j.sched, .ema = j.ema,
+                               .accumulate = 2, .clip_norm = 1.0, .on_step = on_step, .monitor = mon,
+                               .capture = FDL_CAPTURE_OFF);
+        assert_int_equal(fdl_trainer_fit(j.tr, j.data, .epochs = EPOCHS, .resume = path_of("run.fdl"),
+                                         .host_rng = &j.host, .checkpoint = path_of("best.fdl")),
+                         FDL_E_CANCELLED);
+        check_error(FDL_E_CANCELLED, "SIGINT");
+        int64_t steps = fdl_trainer_steps(j.tr);
+        fdl_monitor_free(mon);
+        fclose(lines);
+        job_end(&j);
+        j = job_of(&w);
+        check_ok(fit(&j, &w, path_of("run.fdl"), &then));
+        assert_int_equal(then.resumed, steps);
+        assert_int_equal(steps, interrupted_at / PER_EPOCH * 3 + (interrupted_at % PER_EPOCH + 1) / 2);
+        expect_same_jobs(&whole, &j, &r, &then, &w, (int)interrupted_at);
+        job_end(&j);
+    }
+    job_end(&whole);
+}
+
 /* A loop by hand around a trainer: the loader's place goes with it. */
 static void a_trainer_goes_on_in_the_middle_of_an_epoch(void **state)
 {
@@ -407,6 +453,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(fit_goes_on_after_an_error_at_every_step),
         cmocka_unit_test(fit_goes_on_after_kills),
         cmocka_unit_test(a_cancelled_fit_is_saved_where_it_was),
+        cmocka_unit_test(an_interrupted_fit_is_saved_behind_its_step),
         cmocka_unit_test(a_trainer_goes_on_in_the_middle_of_an_epoch),
         cmocka_unit_test(fit_refuses_what_can_not_be),
         cmocka_unit_test(errors_of_the_background_are_reported),
