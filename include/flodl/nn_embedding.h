@@ -13,7 +13,7 @@ typedef struct fdl_nn_embedding_opts {
     int opts_;
     fdl_opt_i64 padding_idx; /* this row starts zero and gets no gradient; negative counts from the end */
     double max_norm;         /* rows that are used are scaled down to it, in place; default: not */
-    double norm_type;        /* of max_norm, default 2 */
+    double norm_type; /* of max_norm, default 2; CUDA's kernel adds signed powers: even ones, or 1, there */
     bool scale_grad_by_freq; /* gradients divided by the row's count in the batch */
     bool sparse;             /* sparse gradients */
     fdl_dtype dtype;
@@ -29,9 +29,11 @@ typedef struct fdl_nn_embedding_bag_opts {
     fdl_opt_i64 padding_idx;  /* an index that doesn't count; its row starts zero and gets no gradient */
     bool include_last_offset; /* offsets end with the number of indices */
     double max_norm;          /* rows that are used are scaled down to it, in place; default: not */
-    double norm_type;         /* of max_norm, default 2 */
-    bool scale_grad_by_freq;  /* gradients divided by the row's count in the batch; not with FDL_BAG_MAX */
-    bool sparse;              /* sparse gradients; not with FDL_BAG_MAX */
+    double norm_type;         /* of max_norm, default 2; as in fdl_nn_embedding */
+    bool
+        scale_grad_by_freq; /* gradients divided by the row's count in the batch; not with FDL_BAG_MAX. On the CPU libtorch, and
+                               * so PyTorch, takes other rows' counts for some */
+    bool sparse; /* sparse gradients; not with FDL_BAG_MAX */
     fdl_dtype dtype;
     fdl_device device;
 } fdl_nn_embedding_bag_opts;

@@ -559,7 +559,7 @@ static void a_deep_chain_holds_one_value(void **state)
     fdl_module *m = fdl_module_new(&ops);
     chain *self = fdl_module_self(m);
     for (int i = 0; i < 50; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "%d", i);
         self->at[i] = fdl_module_child(m, name, fdl_nn_fn(looking));
     }

@@ -51,6 +51,7 @@ static fdl_tensor *run(const combination *c, fdl_module *m, fdl_tensor *x, fdl_t
 static void equals_pytorch(const combination *c)
 {
     FDL_SCOPE;
+    const double near = on_gpu ? 2e-5 : 2e-6; /* cuDNN multiplies with 10 bits after the point where it may */
     fdl_manual_seed(c->seed);
     fdl_module *m = make(c);
     check_some(m);
@@ -69,21 +70,21 @@ static void equals_pytorch(const combination *c)
     x = leaf(fdl_clone(c->batch_first ? fdl_transpose(x, 0, 1) : x));
     fdl_tensor *h0 = leaf(fixture_of(c->name, "h0", NULL)), *c0 = leaf(fixture_of(c->name, "c0", NULL));
     fdl_tensor *y = run(c, m, x, h0, c0, &h_n, &c_n);
-    expect_recorded(y, c->name, "y", NULL, 1e-5);
-    expect_recorded(h_n, c->name, "h_n", NULL, 1e-5);
+    expect_recorded(y, c->name, "y", NULL, 5 * near);
+    expect_recorded(h_n, c->name, "h_n", NULL, 5 * near);
     fdl_tensor *loss = fdl_add(recorded_loss(y), recorded_loss(h_n));
     if (has_c(c)) {
-        expect_recorded(c_n, c->name, "c_n", NULL, 1e-5);
+        expect_recorded(c_n, c->name, "c_n", NULL, 5 * near);
         loss = fdl_add(loss, recorded_loss(c_n));
     }
     check_ok(fdl_backward(loss));
-    expect_recorded(fdl_grad(x), c->name, "dx", NULL, 2e-5);
-    expect_recorded(fdl_grad(h0), c->name, "dh0", NULL, 2e-5);
+    expect_recorded(fdl_grad(x), c->name, "dx", NULL, 10 * near);
+    expect_recorded(fdl_grad(h0), c->name, "dh0", NULL, 10 * near);
     if (has_c(c))
-        expect_recorded(fdl_grad(c0), c->name, "dc0", NULL, 2e-5);
+        expect_recorded(fdl_grad(c0), c->name, "dc0", NULL, 10 * near);
     for (int i = 0; i < fdl_params_count(ps); i++)
         expect_recorded(fdl_grad(fdl_param_tensor(fdl_params_at(ps, i))), c->name, "grad",
-                        fdl_params_name(ps, i), 2e-5);
+                        fdl_params_name(ps, i), 10 * near);
     check_ok(fdl_module_free(m));
 }
 
@@ -120,6 +121,13 @@ static void has_the_gradient_of_its_forward(const combination *c)
     check_ok(fdl_module_free(m));
 }
 
+/* PyTorch's recorded gradients are those of every combination; difference quotients look at the extremes. */
+static void some_gradients(const combination *c)
+{
+    if (!c->batch_first && c->no_bias == c->both && (c->layers == 2) == c->both)
+        has_the_gradient_of_its_forward(c);
+}
+
 static void each_combination(void (*test)(const combination *c))
 {
     uint64_t seed = 0;
@@ -143,10 +151,10 @@ static void every_combination_equals_pytorch(void **state)
     each_combination(equals_pytorch);
 }
 
-static void every_combination_has_the_gradient_of_its_forward(void **state)
+static void layers_have_the_gradient_of_their_forward(void **state)
 {
     (void)state;
-    each_combination(has_the_gradient_of_its_forward);
+    each_combination(some_gradients);
 }
 
 /* ---- cells -------------------------------------------------------------------------------------- */
@@ -422,7 +430,7 @@ int main(void)
     on_gpu = on_test_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_combination_equals_pytorch),
-        cmocka_unit_test(every_combination_has_the_gradient_of_its_forward),
+        cmocka_unit_test(layers_have_the_gradient_of_their_forward),
         cmocka_unit_test(a_cell_step_by_step_is_the_layer),
         cmocka_unit_test(cells_have_the_known_values),
         cmocka_unit_test(names_of_cells_and_layers),
