@@ -50,7 +50,7 @@ while read -r name; do
     grep -qE "\b$name\b" "$work/headers" || { echo "the page says $name, which is in no header"; status=1; }
 done <"$work/names"
 while read -r option; do
-    grep -qE "\b$option\b[^()]*[;,]" "$work/headers" || { echo "the page says .$option, which is no option in a header"; status=1; }
+    grep -qE "\b$option\b[^()]*[;,]|\(\*$option\)" "$work/headers" || { echo "the page says .$option, which is no option in a header"; status=1; }
 done <"$work/options"
 echo "$(wc -l <"$work/names") names and $(wc -l <"$work/options") options are there"
 exit $status

@@ -38,7 +38,7 @@ for c, python in re.findall(r'^SPELLING\((.*), "(.*)"\)$', open(os.path.join(HER
         p.grad = torch.ones_like(p)
     opt = torch.optim.SGD(params, lr=0.1)
     layer = torch.nn.TransformerEncoderLayer(8, 2)
-    here = dict(names, model=model, params=params, opt=opt, layer=layer, w=torch.nn.Parameter(torch.zeros(4, 4)), x=torch.zeros(4, 4), v=torch.zeros(20), parametrized=torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(4, 4)),
+    here = dict(names, model=model, params=params, opt=opt, layer=layer, decoder_layer=torch.nn.TransformerDecoderLayer(8, 2), w=torch.nn.Parameter(torch.zeros(4, 4)), x=torch.zeros(4, 4), v=torch.zeros(20), parametrized=torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(4, 4)),
                 pruned=torch.nn.utils.prune.identity(torch.nn.Linear(4, 4), "weight"), a=torch.zeros(4, 2, 3),
                 list=list, dict=dict, rate=lambda step: 0.5)
     try:
