@@ -12,10 +12,11 @@ typedef struct fdl_optim fdl_optim;
 
 /* How a step is computed; all ways give equal results up to rounding. */
 typedef enum fdl_optim_impl {
-    FDL_OPTIM_AUTO = 0, /* fused where libtorch has the kernel for the parameter's device, else foreach */
-    FDL_OPTIM_LOOP,     /* one parameter after the other, in plain operations */
-    FDL_OPTIM_FOREACH,  /* the same operations over whole lists */
-    FDL_OPTIM_FUSED     /* one kernel; where that is impossible the step is FDL_E_UNSUPPORTED */
+    FDL_OPTIM_AUTO =
+        0, /* fused where libtorch has the kernel for the parameter's device; else foreach on a GPU, on the CPU loop */
+    FDL_OPTIM_LOOP,    /* one parameter after the other, in plain operations */
+    FDL_OPTIM_FOREACH, /* the same operations over whole lists */
+    FDL_OPTIM_FUSED    /* one kernel; where that is impossible the step is FDL_E_UNSUPPORTED */
 } fdl_optim_impl;
 
 /* What muon makes of the rate for a parameter [m, n]. */
@@ -101,7 +102,7 @@ FDL_API fdl_optim *fdl_optim_adamw_opt(const fdl_params *params, const fdl_optim
  * that kernel. Takes sparse gradients, without weight decay: only their rows move, and they alone are squared. */
 FDL_API fdl_optim *fdl_optim_adagrad_opt(const fdl_params *params, const fdl_optim_opts *opts);
 
-/* The rest have no fused kernel: the automatic choice is foreach, and FDL_OPTIM_FUSED makes the step FDL_E_UNSUPPORTED.
+/* The rest have no fused kernel: the automatic choice is foreach on a GPU and loop on the CPU, and FDL_OPTIM_FUSED makes the step FDL_E_UNSUPPORTED.
  * Ownership and errors as above; their options and defaults stand in fdl_optim_opts. */
 /* torch.optim.RMSprop: divides by a running root mean square of the gradients; .centered, by a running standard deviation. */
 FDL_API fdl_optim *fdl_optim_rmsprop_opt(const fdl_params *params, const fdl_optim_opts *opts);

@@ -70,9 +70,48 @@ static fdl_status blend(fdl_tensor *a, fdl_tensor *x, fdl_tensor *w)
     return fdl_add_(a, fdl_mul(fdl_sub(x, a), w));
 }
 
+/* g / sqrt(v) of the second moments, which are brought up to date first; NULL on failure. */
+static fdl_tensor *update_on_host(const optim_batch *b, int i, fdl_tensor *g, double w)
+{
+    fdl_tensor *v;
+    if (b->state[ROW_VAR].n) {
+        fdl_tensor *r = b->state[ROW_VAR].at[i], *c = b->state[COL_VAR].at[i];
+        if (fdl_lerp_(r, mean_square(g, -1), w) != FDL_OK || fdl_lerp_(c, mean_square(g, -2), w) != FDL_OK)
+            return NULL;
+        v = fdl_div(fdl_matmul(r, c), fdl_maximum(fdl_mean_dim(r, -2, .keepdim = true), eps1(b)));
+    } else {
+        v = b->state[VARIANCE].at[i];
+        if (fdl_lerp_(v, fdl_square(g), w) != FDL_OK)
+            return NULL;
+    }
+    return fdl_mul(fdl_rsqrt(fdl_maximum(v, eps1(b) * eps1(b))), g);
+}
+
+/* The root of the mean of squares of x. */
+static fdl_status rms_on_host(fdl_tensor *x, double *v)
+{
+    FDL_TRY(fdl_to_f64(fdl_norm(x), v, 1));
+    *v /= sqrt((double)fdl_numel(x));
+    return FDL_OK;
+}
+
+static fdl_status one_on_host(const optim_batch *b, int i)
+{
+    const fdl_optim_opts *o = b->o;
+    double t = optim_host_count(b, i), size, steepness;
+    FDL_TRY(rms_on_host(b->params.at[i], &size));
+    fdl_tensor *g = optim_one_decayed(b, i, true);
+    fdl_tensor *u = g ? update_on_host(b, i, g, pow(t, o->beta2_decay)) : NULL;
+    FDL_TRY(rms_on_host(u, &steepness));
+    double rate = fmax(o->eps2, size) * fmin(o->lr, 1 / sqrt(t)) / fmax(1, steepness / o->d);
+    return fdl_add_(b->params.at[i], u, .alpha = optim_exactly(-rate));
+}
+
 static fdl_status one(const optim_batch *b, int i)
 {
     const fdl_optim_opts *o = b->o;
+    if (b->host)
+        return one_on_host(b, i);
     fdl_tensor *p = b->params.at[i], *t = optim_one_count(b, i), *v;
     fdl_tensor *w = fdl_pow(t, o->beta2_decay), *rate = rates(b, rms(fdl_norm(p), p), t);
     fdl_tensor *g = optim_one_decayed(b, i, true);

@@ -35,6 +35,12 @@ static fdl_status one(const optim_batch *b, int i)
     const fdl_optim_opts *o = b->o;
     fdl_tensor *g = optim_one_decayed(b, i, false), *s = b->state[0].at[i];
     FDL_TRY(fdl_addcmul_(s, g, g));
+    if (b->host) {
+        double rate = o->lr / (1 + (optim_host_count(b, i) - 1) * o->lr_decay);
+        fdl_tensor *d = fdl_sqrt(s);
+        FDL_TRY(fdl_add_scalar_(d, o->eps));
+        return fdl_addcdiv_(b->params.at[i], g, d, .value = optim_exactly(-rate));
+    }
     fdl_tensor *u = fdl_div(g, fdl_add(fdl_sqrt(s), o->eps));
     return o->lr_decay == 0 ? optim_one_descend(b, i, u)
                             : optim_one_descend_by(b, i, u, slowed(b, optim_one_count(b, i)));

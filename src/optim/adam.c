@@ -23,12 +23,7 @@ static bool needs(const optim_group *g, const optim_slot *s, int state)
     return state != MAX_EXP_AVG_SQ || g->o.amsgrad;
 }
 
-/* On the host: the parameter's count, and of a count lr / (1 - beta1^t) and sqrt(1 - beta2^t). */
-static double count_of(const optim_batch *b, int i)
-{
-    const float *t = fdl_data_ptr(b->steps.at[i]);
-    return t ? (double)*t : (double)NAN;
-}
+/* On the host, of a count: lr / (1 - beta1^t) and sqrt(1 - beta2^t). */
 static double rate_at(const fdl_optim_opts *o, double t)
 {
     return o->lr / (1 - pow(o->beta1, t));
@@ -68,7 +63,7 @@ static fdl_status one(const optim_batch *b, int i)
     }
     fdl_tensor *d = fdl_sqrt(v);
     if (b->host) {
-        double t = count_of(b, i);
+        double t = optim_host_count(b, i);
         FDL_TRY(fdl_div_scalar_(d, root_at(o, t)));
         FDL_TRY(fdl_add_scalar_(d, o->eps));
         return fdl_addcdiv_(p, m, d, .value = optim_exactly(-rate_at(o, t)));
@@ -85,8 +80,8 @@ static fdl_status one(const optim_batch *b, int i)
 static fdl_status apply_on_host(const optim_batch *b, fdl_list d)
 {
     for (int i = 0, next; i < d.n; i = next) {
-        double t = count_of(b, i);
-        for (next = i + 1; next < d.n && count_of(b, next) == t;)
+        double t = optim_host_count(b, i);
+        for (next = i + 1; next < d.n && optim_host_count(b, next) == t;)
             next++;
         fdl_list p = {next - i, b->params.at + i}, m = {next - i, b->state[EXP_AVG].at + i},
                  ds = {next - i, d.at + i};

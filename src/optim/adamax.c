@@ -28,6 +28,8 @@ static fdl_status one(const optim_batch *b, int i)
     FDL_TRY(optim_one_average(b, m, g));
     FDL_TRY(fdl_mul_scalar_(u, o->beta2));
     FDL_TRY(fdl_maximum_(u, fdl_add(fdl_abs(g), o->eps)));
+    if (b->host)
+        return fdl_addcdiv_(b->params.at[i], m, u, .value = optim_exactly(-optim_host_rate(b, i)));
     return optim_one_descend_by(b, i, fdl_div(m, u), optim_one_rate(b, i));
 }
 

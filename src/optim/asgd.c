@@ -6,6 +6,8 @@
 #include "flodl/shape.h"
 #include "optim.h"
 
+#include <math.h>
+
 enum { AX, ETA, MU };
 
 static double initial(const fdl_optim_opts *o, int state)
@@ -25,11 +27,30 @@ static fdl_tensor *next_mu(const optim_batch *b, fdl_tensor *t)
     return fdl_reciprocal(fdl_maximum(fdl_sub(t, b->o->t0), 1));
 }
 
+/* The same with the numbers read. */
+static fdl_status one_on_host(const optim_batch *b, int i, fdl_tensor *g)
+{
+    const fdl_optim_opts *o = b->o;
+    fdl_tensor *p = b->params.at[i];
+    float *eta = fdl_data_ptr(b->state[ETA].at[i]), *mu = fdl_data_ptr(b->state[MU].at[i]);
+    if (!eta || !mu)
+        return fdl_error_pending();
+    double t = optim_host_count(b, i);
+    FDL_TRY(fdl_mul_scalar_(p, 1 - o->lambd * (double)*eta));
+    FDL_TRY(fdl_add_(p, g, .alpha = optim_exactly(-(double)*eta)));
+    FDL_TRY(fdl_lerp_(b->state[AX].at[i], p, (double)*mu));
+    *eta = (float)(o->lr / pow(1 + o->lambd * o->lr * t, o->alpha));
+    *mu = (float)(1 / fmax(1, t - o->t0));
+    return FDL_OK;
+}
+
 static fdl_status one(const optim_batch *b, int i)
 {
     fdl_tensor *p = b->params.at[i], *ax = b->state[AX].at[i], *eta = b->state[ETA].at[i],
-               *mu = b->state[MU].at[i], *t = optim_one_count(b, i), *rate = fdl_double(eta);
-    fdl_tensor *g = optim_one_decayed(b, i, false);
+               *mu = b->state[MU].at[i], *g = optim_one_decayed(b, i, false);
+    if (b->host)
+        return one_on_host(b, i, g);
+    fdl_tensor *t = optim_one_count(b, i), *rate = fdl_double(eta);
     FDL_TRY(fdl_mul_(p, fdl_rsub_scalar(fdl_mul(rate, b->o->lambd), 1)));
     FDL_TRY(fdl_sub_(p, fdl_mul(g, rate)));
     FDL_TRY(fdl_add_(ax, fdl_mul(fdl_sub(p, ax), fdl_double(mu))));

@@ -49,11 +49,37 @@ static fdl_status foreach (const optim_batch *b)
     return optim_descend_by(b, optim_quotient(m, d), rates(b, next, fdl_mul(product, next)));
 }
 
+/* The same with counts and products read. */
+static fdl_status one_on_host(const optim_batch *b, int i, fdl_tensor *g)
+{
+    const fdl_optim_opts *o = b->o;
+    fdl_tensor *p = b->params.at[i], *m = b->state[EXP_AVG].at[i], *v = b->state[EXP_AVG_SQ].at[i];
+    float *product = fdl_data_ptr(b->state[MU_PRODUCT].at[i]);
+    if (!product)
+        return fdl_error_pending();
+    double t = optim_host_count(b, i), fall = o->momentum_decay * log(0.96);
+    double now = o->beta1 * (1 - 0.5 * exp(t * fall)), next = o->beta1 * (1 - 0.5 * exp((t + 1) * fall));
+    *product *= (float)now;
+    FDL_TRY(optim_one_average(b, m, g));
+    FDL_TRY(optim_one_average_square(v, g, o->beta2));
+    fdl_tensor *d = fdl_sqrt(v);
+    FDL_TRY(fdl_div_scalar_(d, sqrt(1 - pow(o->beta2, t))));
+    FDL_TRY(fdl_add_scalar_(d, o->eps));
+    double of_g = -o->lr * (1 - now) / (1 - (double)*product),
+           of_m = -o->lr * next / (1 - (double)*product * next);
+    FDL_TRY(fdl_addcdiv_(p, g, d, .value = optim_exactly(of_g)));
+    return fdl_addcdiv_(p, m, d, .value = optim_exactly(of_m));
+}
+
 static fdl_status one(const optim_batch *b, int i)
 {
     const fdl_optim_opts *o = b->o;
     fdl_tensor *g = optim_one_decayed(b, i, o->decoupled), *m = b->state[EXP_AVG].at[i],
                *v = b->state[EXP_AVG_SQ].at[i], *product = b->state[MU_PRODUCT].at[i];
+    if (!g)
+        return fdl_error_pending();
+    if (b->host)
+        return one_on_host(b, i, g);
     fdl_tensor *t = optim_one_count(b, i), *now = mu(b, t), *next = mu(b, fdl_add(t, 1));
     FDL_TRY(fdl_mul_(product, fdl_float(now)));
     FDL_TRY(optim_one_average(b, m, g));

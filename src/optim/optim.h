@@ -229,7 +229,10 @@ fdl_tensor *optim_correction(fdl_tensor *t, fdl_tensor *log_beta);
 fdl_tensor *optim_log(double beta, fdl_tensor *like);
 fdl_tensor *optim_log_beta1(const optim_batch *b);
 
-/* The same of parameter i alone, for the loops; rates and counts are 0-d, float64. */
+/* The same of parameter i alone, for the loops; rates and counts are 0-d, float64, but on the host numbers: there an operation on
+ * a single number costs as much as one on a parameter. */
+double optim_host_count(const optim_batch *b, int i);
+double optim_host_rate(const optim_batch *b, int i); /* lr / (1 - beta1^t) */
 fdl_tensor *optim_one_decayed(const optim_batch *b, int i, bool decoupled);
 fdl_status optim_one_average(const optim_batch *b, fdl_tensor *a, fdl_tensor *x);
 fdl_status optim_one_average_square(fdl_tensor *a, fdl_tensor *x, double w);

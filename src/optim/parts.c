@@ -113,6 +113,17 @@ fdl_status optim_one_average_square(fdl_tensor *a, fdl_tensor *x, double w)
     return fdl_addcmul_(a, x, x, .value = optim_exactly(1 - w));
 }
 
+double optim_host_count(const optim_batch *b, int i)
+{
+    const float *t = fdl_data_ptr(b->steps.at[i]);
+    return t ? (double)*t : (double)NAN;
+}
+
+double optim_host_rate(const optim_batch *b, int i)
+{
+    return b->o->lr / (1 - pow(b->o->beta1, optim_host_count(b, i)));
+}
+
 fdl_tensor *optim_one_count(const optim_batch *b, int i)
 {
     return fdl_double(b->steps.at[i]);

@@ -10,6 +10,8 @@
 #include "flodl/shape.h"
 #include "optim.h"
 
+#include <math.h>
+
 enum { EXP_AVG, EXP_AVG_SQ };
 
 /* r * sqrt(1 - beta2^t), and 0 where rho is 5 or less: float64 [n]. */
@@ -46,6 +48,18 @@ static fdl_status foreach (const optim_batch *b)
     return optim_descend_by(b, optim_quotient(m, d), rates);
 }
 
+static fdl_status one_on_host(const optim_batch *b, int i, fdl_tensor *m, fdl_tensor *v)
+{
+    double t = optim_host_count(b, i), beta2 = b->o->beta2, k = 2 / (1 - beta2) - 1, gone = pow(beta2, t);
+    double rho = k - 2 * t * gone / (1 - gone), rate = optim_host_rate(b, i);
+    if (!(rho > 5))
+        return fdl_add_(b->params.at[i], m, .alpha = optim_exactly(-rate));
+    double r = sqrt((rho - 4) * (rho - 2) * k / ((k - 4) * (k - 2) * rho) * (1 - gone));
+    fdl_tensor *d = fdl_sqrt(v);
+    FDL_TRY(fdl_add_scalar_(d, b->o->eps));
+    return fdl_addcdiv_(b->params.at[i], m, d, .value = optim_exactly(-rate * r));
+}
+
 static fdl_status one(const optim_batch *b, int i)
 {
     const fdl_optim_opts *o = b->o;
@@ -53,6 +67,8 @@ static fdl_status one(const optim_batch *b, int i)
                *v = b->state[EXP_AVG_SQ].at[i];
     FDL_TRY(optim_one_average(b, m, g));
     FDL_TRY(optim_one_average_square(v, g, o->beta2));
+    if (b->host)
+        return one_on_host(b, i, m, v);
     fdl_tensor *r = rectified(b, optim_one_count(b, i));
     fdl_tensor *whole = fdl_to(fdl_eq(r, 0), .dtype = FDL_FLOAT64); /* 1: the step is m's */
     fdl_tensor *u = fdl_div(fdl_mul(m, r), fdl_add(fdl_sqrt(v), o->eps));

@@ -380,7 +380,7 @@ static fdl_status step_batch(fdl_optim *o, optim_group *g, fdl_tensor *skip, int
                         "%s: .impl is FDL_OPTIM_FUSED, but %s (parameter \"%s\"); use FDL_OPTIM_AUTO",
                         kind->name, why, first->name);
     if (impl == FDL_OPTIM_AUTO)
-        impl = why ? FDL_OPTIM_FOREACH : FDL_OPTIM_FUSED;
+        impl = !why ? FDL_OPTIM_FUSED : b.host ? FDL_OPTIM_LOOP : FDL_OPTIM_FOREACH;
     optim_slot **slots = o->batch;
     fdl_list *lists[3 + OPTIM_STATES] = {&b.params, &b.grads, &b.steps};
     for (int k = 0; k < OPTIM_STATES; k++)
