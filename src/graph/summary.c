@@ -79,6 +79,27 @@ static void put_params(const table *t, fdl_summary_row *row, const fdl_module *m
         row->params += fdl_numel(p->t);
         row->trainable += fdl_param_is_frozen(p) ? 0 : fdl_numel(p->t);
     }
+    for (int i = 0; i < m->children.n; i++) /* what a weight is computed from belongs to its layer */
+        if (m->children.at[i]->real->aside)
+            put_params(t, row, m->children.at[i]->real);
+}
+
+/* The next part that has a row of its own, from *at on; false: there is none. */
+static bool next_part(fdl_module *m, int *at, module_part *part)
+{
+    for (int n = module_parts(m); *at < n;) {
+        *part = module_part_at(m, (*at)++);
+        if (!part->module || !part->module->real->aside)
+            return true;
+    }
+    return false;
+}
+
+static bool has_parts(fdl_module *m)
+{
+    int at = 0;
+    module_part part;
+    return next_part(m->real, &at, &part);
 }
 
 /* ---- the tree ------------------------------------------------------------------------------------------ */
@@ -105,7 +126,7 @@ static fdl_status add_parts(table *t, fdl_module *m, const char *path, int depth
 static fdl_status add_row(table *t, fdl_summary_row row, const void *key, fdl_module *m, int folded)
 {
     bool met = m && m->seen == t->walk;
-    bool is_leaf = !m || module_parts(m) == 0;
+    bool is_leaf = !m || !has_parts(m);
     row.shared = met;
     if (folded >= 0)
         row = t->row[folded];
@@ -168,9 +189,8 @@ static fdl_status add_parts(table *t, fdl_module *m, const char *path, int depth
     const graph *g = graph_or_null(m);
     if (g)
         return add_graph(t, g, path, depth, folded);
-    int n = module_parts(m);
-    for (int i = 0; i < n; i++) {
-        module_part part = module_part_at(m, i);
+    module_part part;
+    for (int at = 0; next_part(m, &at, &part);) {
         fdl_module *child = part.module ? part.module->real : NULL;
         const char *name = part.name ? part.name : "";
         fdl_summary_row row = {.name = text_of(name, "", ""),
@@ -187,7 +207,7 @@ static fdl_status add_parts(table *t, fdl_module *m, const char *path, int depth
 /* A module without parts is its own row. */
 static fdl_status add_root(table *t, fdl_module *m)
 {
-    if (graph_or_null(m) || module_parts(m) > 0) {
+    if (graph_or_null(m) || has_parts(m)) {
         fdl_summary_row own = {0};
         put_work(t, &own, m);
         put_params(t, &own, m);

@@ -3,6 +3,7 @@
 #include "arguments.h"
 #include "describe.h"
 #include "flodl/arithmetic.h"
+#include "flodl/autocast.h"
 #include "flodl/inplace.h"
 #include "flodl/index.h"
 #include "flodl/linalg.h"
@@ -52,6 +53,7 @@ static fdl_tensor *reflections(fdl_tensor *x)
 static fdl_tensor *orthogonal_forward(void *self, fdl_tensor *x)
 {
     const orthogonal *m = self;
+    FDL_AUTOCAST_OFF; /* in half precision it wouldn't be orthogonal */
     int64_t n = fdl_size(x, -2), k = fdl_size(x, -1);
     if (n < 0 || k < 0)
         return NULL;

@@ -4,6 +4,7 @@
 #include "arguments.h"
 #include "describe.h"
 #include "flodl/arithmetic.h"
+#include "flodl/autocast.h"
 #include "flodl/inplace.h"
 #include "flodl/linalg.h"
 #include "flodl/parametrize.h"
@@ -130,17 +131,24 @@ static fdl_status iterate(const spectral_norm *m, fdl_tensor *matrix, int times)
     return FDL_OK;
 }
 
+/* In the dtype of the vectors, which stay what they are when parameters alone are cast, and not in autocast's, in which few digits
+ * of the quotient would be left. */
 static fdl_tensor *spectral_norm_forward(void *self, fdl_tensor *weight)
 {
     const spectral_norm *m = self;
+    FDL_AUTOCAST_OFF;
     if (!m->u)
         return fdl_normalize(weight, 0, .eps = m->a.eps);
     fdl_tensor *matrix = as_matrix(m, weight);
+    bool cast = fdl_dtype_of(m->u) != fdl_dtype_of(weight);
+    if (cast)
+        matrix = fdl_to_dtype(matrix, fdl_dtype_of(m->u));
     if (fdl_is_training(fdl_module_of(self)))
         FDL_TRY_NULL(iterate(m, matrix, m->a.iterations));
     /* copies: a second run iterates in place, and the first one's backward still needs what it saw */
     fdl_tensor *u = fdl_clone(m->u), *v = fdl_clone(m->v);
-    return fdl_div_tensor(weight, fdl_dot(u, fdl_mv(matrix, v)));
+    fdl_tensor *sigma = fdl_dot(u, fdl_mv(matrix, v));
+    return fdl_div_tensor(weight, cast ? fdl_to_dtype(sigma, fdl_dtype_of(weight)) : sigma);
 }
 
 /* Drawn for a weight of that shape, where it is. */

@@ -610,6 +610,9 @@ static void modes_moves_and_summaries(void **state)
     fdl_tensor *y = fdl_forward(m, x);
     const fdl_summary *s = fdl_module_summary(m, FDL_SHAPE(2, 5));
     check_some(s);
+    assert_int_equal(s->n, 1); /* one row, the layer's, with what its weight is computed from */
+    assert_int_equal(s->row[0].params, 24);
+    assert_int_equal(s->row[0].bytes, 2 * 4 * 4);
     same("output", fdl_forward(m, x), y, 0);
     check_ok(fdl_module_to(m, fdl_default_device(), .dtype = FDL_FLOAT64));
     same("output", fdl_forward(m, fdl_to_dtype(x, FDL_FLOAT64)), fdl_to_dtype(y, FDL_FLOAT64), 1e-6);
@@ -618,6 +621,38 @@ static void modes_moves_and_summaries(void **state)
     x = fdl_to_dtype(x, FDL_FLOAT64);
     check_ok(fdl_backward(fdl_sum(fdl_sub(fdl_forward(m, x), fdl_forward(m, fdl_mul(x, 2))))));
     check_ok(fdl_module_free(m));
+}
+
+/* Weights are computed in their own dtype, whatever the dtype of the layers' arithmetic is. */
+static void under_autocast_and_in_half_precision(void **state)
+{
+    (void)state;
+    static fdl_status (*const all[])(fdl_module *, const char *) = {weight_norm, spectral_norm, householder};
+    for (int i = 0; i < 3; i++) {
+        FDL_SCOPE;
+        fdl_module *m = fdl_nn_linear(6, 5);
+        check_ok(all[i](m, "weight"));
+        check_ok(fdl_eval(m));
+        fdl_tensor *w = fdl_parametrized(m, "weight"), *x = fdl_randn(FDL_SHAPE(3, 6));
+        {
+            FDL_AUTOCAST(.dtype = FDL_BFLOAT16);
+            fdl_tensor *value = fdl_parametrized(m, "weight");
+            assert_int_equal(fdl_dtype_of(value), FDL_FLOAT32);
+            same("weight", value, w, 1e-6);
+            fdl_tensor *y = fdl_forward(m, x);
+            check_some(y);
+            assert_int_equal(fdl_dtype_of(y), FDL_BFLOAT16);
+            check_ok(fdl_train(m));
+            check_ok(fdl_backward(fdl_sum(fdl_forward(m, x))));
+        }
+        if (i < 2) { /* matrices of reflections are for float32 and float64 */
+            check_ok(fdl_cast_parameters(m, FDL_BFLOAT16));
+            check_ok(fdl_backward(fdl_sum(fdl_forward(m, fdl_to_dtype(x, FDL_BFLOAT16)))));
+            check_ok(fdl_module_to(m, fdl_default_device(), .dtype = FDL_BFLOAT16));
+            check_some(fdl_forward(m, fdl_to_dtype(x, FDL_BFLOAT16)));
+        }
+        check_ok(fdl_module_free(m));
+    }
 }
 
 static void an_optimizer_goes_on(void **state)
@@ -664,6 +699,7 @@ int main(void)
         cmocka_unit_test(older_names),
         cmocka_unit_test(by_other_functions),
         cmocka_unit_test(modes_moves_and_summaries),
+        cmocka_unit_test(under_autocast_and_in_half_precision),
         cmocka_unit_test(an_optimizer_goes_on),
     };
     return cmocka_run_group_tests(tests, open_recorded, close_recorded);
