@@ -23,7 +23,7 @@ typedef struct fdl_worker_opts {
 } fdl_worker_opts;
 /* Owned: fdl_worker_free. queue < 0: FDL_E_ARG. */
 FDL_API fdl_worker *fdl_worker_new_opt(const fdl_worker_opts *opts);
-/* Waits until all jobs are done, ends the thread. Errors that nobody asked for with fdl_worker_wait are lost. NULL:
+/* Waits until all jobs are done, ends the thread; not to be called in a job. Errors that nobody asked for with fdl_worker_wait are lost. NULL:
  * nothing. */
 FDL_API void fdl_worker_free(fdl_worker *w);
 

@@ -241,6 +241,38 @@ static void sparse_and_whole_methods_go_on(void **state)
         }
 }
 
+/* A first step that was left out, as a scaler does, is still to come: momentum begins with the gradient, undampened. */
+static void a_first_step_that_was_left_out_is_still_the_first(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m[2] = {network(), network()};
+    fdl_optim *o[2];
+    for (int i = 0; i < 2; i++)
+        o[i] = fdl_optim_sgd(fdl_parameters(m[i]), .lr = 0.1, .momentum = 0.9, .dampening = 0.5);
+    fdl_params *ps = fdl_parameters(m[0]);
+    for (int i = 0; i < fdl_params_count(ps); i++)
+        check_ok(fdl_set_grad(fdl_param_tensor(fdl_params_at(ps, i)),
+                              fdl_ones_like(fdl_param_tensor(fdl_params_at(ps, i)))));
+    check_ok(fdl_optim_step_unless(o[0], fdl_full(FDL_SHAPE(1), 1)));
+    fdl_optim_dict d;
+    check_ok(fdl_optim_state_dict(o[0], &d));
+    assert_non_null(strstr(d.text, "\"fresh\":[\"linear_1.weight\""));
+    check_ok(fdl_optim_load_state_dict(o[1], &d));
+    for (int t = 3; t < 6; t++)
+        for (int i = 0; i < 2; i++)
+            step(m[i], o[i], t);
+    expect_same(m[0], m[1], "left out", 0);
+    fdl_optim *never = fdl_optim_sgd(fdl_parameters(m[0]), .lr = 0.1); /* nothing of the text it has */
+    assert_int_equal(fdl_optim_load_state_dict(never, &(fdl_optim_dict){0, NULL, NULL, d.text}), FDL_OK);
+    assert_true(fdl_optim_option(never, 0, "momentum") == 0.9);
+    fdl_optim_free(never);
+    for (int i = 0; i < 2; i++) {
+        fdl_optim_free(o[i]);
+        fdl_module_free(m[i]);
+    }
+}
+
 /* What PyTorch calls them, under the keys of the parameters. */
 static void names_are_pytorchs(void **state)
 {
@@ -505,6 +537,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_method_goes_on_as_if_never_stopped),
         cmocka_unit_test(sparse_and_whole_methods_go_on),
+        cmocka_unit_test(a_first_step_that_was_left_out_is_still_the_first),
         cmocka_unit_test(names_are_pytorchs),
         cmocka_unit_test(state_comes_in_another_dtype),
         cmocka_unit_test(state_comes_from_another_device),

@@ -46,6 +46,20 @@ static fdl_status item(void *ctx, int64_t i, fdl_tensor **out, int n)
     return fdl_error_pending();
 }
 
+/* The same without augmentation, which lies on the device. */
+static fdl_dataset *resident(int64_t n)
+{
+    FDL_SCOPE;
+    float x[SAMPLES * IN];
+    int64_t y[SAMPLES];
+    for (int64_t i = 0; i < n * IN; i++)
+        x[i] = (float)(i % 7) / 4 - (float)(i % 5) / 3;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = i % CLASSES;
+    return fdl_data_tensors(FDL_LIST(fdl_from_f32(x, FDL_SHAPE(n, IN), .device = FDL_CPU),
+                                     fdl_from_i64(y, FDL_SHAPE(n), .device = FDL_CPU)));
+}
+
 static fdl_status on_step(const fdl_step_record *r, void *ctx)
 {
     job *j = ctx;
@@ -90,10 +104,11 @@ static job job_of(const way *w)
         j.sched = fdl_sched_one_cycle(0.05, ALL_STEPS);
     if (w->scaled)
         j.scaler = fdl_amp_scaler_new(.interval = 3);
-    j.data = fdl_data_loader(fdl_data_fn(SAMPLES, 2, item, NULL), ROWS, .seed = FDL_SOME(3),
-                             .mode = w->streams ? FDL_DATA_STREAM : FDL_DATA_AUTO);
-    j.validate = fdl_data_eval_loader(fdl_data_fn(SAMPLES / 2, 2, item, NULL), 4);
+    j.data = fdl_data_loader(w->streams ? fdl_data_fn(SAMPLES, 2, item, NULL) : resident(SAMPLES), ROWS,
+                             .seed = FDL_SOME(3));
+    j.validate = fdl_data_eval_loader(resident(SAMPLES / 2), 4);
     check_some(j.opt && j.ema && j.data ? j.validate : NULL);
+    assert_int_equal(fdl_data_loader_mode(j.data), w->streams ? FDL_DATA_STREAM : FDL_DATA_RESIDENT);
     return j;
 }
 
