@@ -432,6 +432,9 @@ fdl_tensor *fdl_optim_state(const fdl_optim *o, fdl_tensor *param, const char *n
     for (int k = 0; k < OPTIM_STATES && o->kind->states[k]; k++)
         if (strcmp(o->kind->states[k], name) == 0)
             return s->state[k];
+    if (o->kind->closure)
+        return fdl_fail_null(FDL_E_ARG, "%s has no state \"%s\": what it remembers is of no single parameter",
+                             o->kind->name, name);
     char own[160] = "";
     for (int k = 0; k < OPTIM_STATES && o->kind->states[k]; k++) {
         size_t used = strlen(own);

@@ -278,6 +278,8 @@ static void lbfgs_says_what_it_cant_do(void **state)
     check_error(FDL_E_NULL, "closure");
     assert_int_equal(fdl_optim_step(p.o), FDL_E_UNSUPPORTED);
     check_error(FDL_E_UNSUPPORTED, "lbfgs", "fdl_optim_step_closure");
+    assert_null(fdl_optim_state(p.o, bag_at(p.m, 0), "d"));
+    check_error(FDL_E_ARG, "lbfgs", "no single parameter");
     problem_free(&p);
     fdl_module *mixed = bag_new();
     bag_add(mixed, fdl_ones(FDL_SHAPE(2)));
