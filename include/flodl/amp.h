@@ -56,9 +56,15 @@ typedef struct fdl_amp_step_opts {
 /* fdl_amp_unscale where that wasn't done yet, then fdl_optim_step unless a gradient is not finite: then parameters, state
  * and step counts stay. A second time since the last update: FDL_E_STATE. */
 FDL_API fdl_status fdl_amp_step_opt(fdl_amp_scaler *s, fdl_optim *o, const fdl_amp_step_opts *opts);
+typedef struct fdl_amp_update_opts {
+    int opts_;
+    double scale; /* the next scale, > 0, whatever was found; default: as described */
+} fdl_amp_update_opts;
 /* Once an iteration, after the steps of all optimizers: makes the scale smaller where one of them found a gradient that is
- * not finite, by step or by unscale, or larger. No step since the last one: FDL_E_STATE. The scale never grows past float32's largest number. */
-FDL_API fdl_status fdl_amp_update(fdl_amp_scaler *s);
+ * not finite, by step or by unscale, or larger. No step since the last one: FDL_E_STATE. The scale never grows past float32's
+ * largest number. With .scale no step is needed, and the steps since the last change still count; a number out of range:
+ * FDL_E_ARG. */
+FDL_API fdl_status fdl_amp_update_opt(fdl_amp_scaler *s, const fdl_amp_update_opts *opts);
 /* In place of it, for an iteration that is given up: no optimizer counts as unscaled or stepped; the scale stays. */
 FDL_API fdl_status fdl_amp_cancel(fdl_amp_scaler *s);
 
@@ -89,6 +95,8 @@ FDL_END_DECLS
 
 #ifndef __cplusplus
 #define fdl_amp_scaler_new(...) fdl_amp_scaler_new_opt(&(fdl_amp_scaler_opts){.opts_ = 0, __VA_ARGS__})
+#define fdl_amp_update(...) fdl_amp_update_(__VA_ARGS__, .opts_ = 0)
+#define fdl_amp_update_(s, ...) fdl_amp_update_opt(s, &(fdl_amp_update_opts){__VA_ARGS__})
 #define fdl_amp_step(s, ...) fdl_amp_step_(s, __VA_ARGS__, .opts_ = 0)
 #define fdl_amp_step_(s, o, ...) fdl_amp_step_opt(s, o, &(fdl_amp_step_opts){__VA_ARGS__})
 #endif

@@ -2,7 +2,6 @@
 #include "flodl/autograd.h"
 #include "flodl/sparse.h"
 #include "optim.h"
-#include "flodl/sparse.h"
 
 #include <math.h>
 
@@ -371,11 +370,6 @@ fdl_list optim_gradients(const fdl_optim *o, const char **half)
                 return (fdl_list){0, NULL};
             if (!grad)
                 continue;
-            if (half && fdl_is_sparse(grad)) { /* two short values of one index could overflow in their sum */
-                grad = fdl_coalesce(grad);
-                if (!grad || fdl_set_grad(s->param, grad) != FDL_OK || !(grad = fdl_sparse_values(grad)))
-                    return (fdl_list){0, NULL};
-            }
             if (half && !first && fdl_dtype_of(grad) == FDL_FLOAT16)
                 first = s->name;
             grads.at[grads.n++] = grad;

@@ -255,14 +255,23 @@ fdl_status fdl_amp_step_opt(fdl_amp_scaler *s, fdl_optim *o, const fdl_amp_step_
     return FDL_OK;
 }
 
-fdl_status fdl_amp_update(fdl_amp_scaler *s)
+fdl_status fdl_amp_update_opt(fdl_amp_scaler *s, const fdl_amp_update_opts *opts)
 {
     if (!s)
-        return fdl_null_operand(__func__, "s");
+        return fdl_null_operand("fdl_amp_update", "s");
     if (s->o.disabled)
         return FDL_OK;
     FDL_SCOPE;
     FDL_NO_GRAD;
+    if (opts && opts->scale != 0) {
+        double scale = fdl_opt_double(opts->scale, 0);
+        FDL_TRY(check("fdl_amp_update", scale, s->o.growth, s->o.backoff, s->o.interval));
+        if (s->scale)
+            FDL_TRY(fdl_fill_(s->scale, scale));
+        else
+            s->o.init_scale = scale;
+        return fdl_amp_cancel(s);
+    }
     bool stepped = false;
     for (int i = 0; i < s->n_entries; i++)
         stepped |= s->entries[i].stage == STEPPED;

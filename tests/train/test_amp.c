@@ -236,6 +236,28 @@ static void the_scale_moves_as_told(void **state)
     iterate(s, o, p, 1e-30);
     check_number(fdl_amp_scaler_scale(s), 0x1p127, 0); /* four times that is no float32 */
 
+    check_ok(fdl_amp_update(s, .scale = 512)); /* as told, without a step */
+    check_number(fdl_amp_scaler_scale(s), 512, 0);
+    iterate(s, o, p, (double)INFINITY);
+    check_number(fdl_amp_scaler_scale(s), 256, 0);
+    check_some(fdl_amp_scale(s, p));
+    check_ok(fdl_amp_unscale(s, o));
+    check_ok(fdl_amp_update(s, .scale = 1024));
+    check_ok(fdl_amp_unscale(s, o)); /* an iteration begins */
+    check_ok(fdl_amp_cancel(s));
+    const double bad[] = {-1, (double)NAN, (double)INFINITY, 1e39, FDL_ZERO};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(fdl_amp_update(s, .scale = bad[i]), FDL_E_ARG);
+        check_error(FDL_E_ARG, "fdl_amp_update: the scale is");
+        check_number(fdl_amp_scaler_scale(s), 1024, 0);
+    }
+    fdl_amp_scaler *fresh = fdl_amp_scaler_new();
+    check_ok(fdl_amp_update(fresh, .scale = 2)); /* before it has tensors */
+    check_number(fdl_amp_scaler_scale(fresh), 2, 0);
+    fdl_amp_scaler_free(fresh);
+    check_ok(fdl_amp_scaler_load(
+        s, &(fdl_amp_scaler_state){.scale = 0x1p127, .growth = 4, .backoff = 0.5, .interval = 1}));
+
     fdl_amp_scaler *other = fdl_amp_scaler_new(.init_scale = 8);
     check_ok(fdl_amp_scaler_save(s, &now));
     check_ok(fdl_amp_scaler_load(other, &now)); /* before it has tensors */
