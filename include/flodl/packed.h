@@ -25,6 +25,13 @@ typedef struct fdl_pack_padded_opts {
  * each from 1 to L and the longest first unless .unsorted (FDL_E_ARG). Differentiable in x. Scope. */
 FDL_API fdl_packed *fdl_pack_padded_opt(fdl_tensor *x, fdl_tensor *lengths, const fdl_pack_padded_opts *opts);
 
+typedef struct fdl_pack_sequence_opts {
+    int opts_;
+    bool unsorted;
+} fdl_pack_sequence_opts;
+/* torch.nn.utils.rnn.pack_sequence: sequences [length, *] of their own, the longest first unless .unsorted (FDL_E_ARG). Scope. */
+FDL_API fdl_packed *fdl_pack_sequence_opt(fdl_list xs, const fdl_pack_sequence_opts *opts);
+
 typedef struct fdl_pad_packed_opts {
     int opts_;
     bool batch_first;     /* the result is [N, L, *] */
@@ -34,6 +41,10 @@ typedef struct fdl_pad_packed_opts {
 } fdl_pad_packed_opts;
 /* torch.nn.utils.rnn.pad_packed_sequence -> [L, N, *], the sequences in the order in which they were packed (scope). */
 FDL_API fdl_tensor *fdl_pad_packed_opt(const fdl_packed *p, const fdl_pad_packed_opts *opts);
+
+/* torch.nn.utils.rnn.unpack_sequence: the sequences [length, *] themselves, in the order in which they were packed (scope);
+ * {0, NULL} on failure. */
+FDL_API fdl_list fdl_unpack_sequence(const fdl_packed *p);
 
 /* The same sequences with other values, data [S, *] with S as it is (FDL_E_SHAPE): such as an embedding of fdl_packed_data(p).
  * Scope; p and data must live as long. */
@@ -51,6 +62,8 @@ FDL_END_DECLS
 #define fdl_pack_padded(x, ...) fdl_pack_padded_(x, __VA_ARGS__, .opts_ = 0)
 #define fdl_pack_padded_(x, lengths, ...) \
     fdl_pack_padded_opt(x, lengths, &(fdl_pack_padded_opts){__VA_ARGS__})
+#define fdl_pack_sequence(...) fdl_pack_sequence_(__VA_ARGS__, .opts_ = 0)
+#define fdl_pack_sequence_(xs, ...) fdl_pack_sequence_opt(xs, &(fdl_pack_sequence_opts){__VA_ARGS__})
 #define fdl_pad_packed(...) fdl_pad_packed_(__VA_ARGS__, .opts_ = 0)
 #define fdl_pad_packed_(p, ...) fdl_pad_packed_opt(p, &(fdl_pad_packed_opts){__VA_ARGS__})
 #endif

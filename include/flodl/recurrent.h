@@ -113,6 +113,15 @@ typedef struct fdl_unpack_steps_opts {
 FDL_API fdl_tensor *fdl_unpack_steps_opt(fdl_tensor *x, fdl_tensor *batch_sizes,
                                          const fdl_unpack_steps_opts *opts);
 
+typedef struct fdl_pad_sequence_opts {
+    int opts_;
+    bool batch_first; /* the result is [N, L, *] */
+    double value;     /* of the padding, default 0 */
+} fdl_pad_sequence_opts;
+/* torch.nn.utils.rnn.pad_sequence: N sequences [length, *], of any lengths and otherwise one shape -> [L, N, *], L the longest
+ * length. None: FDL_E_ARG. */
+FDL_API fdl_tensor *fdl_pad_sequence_opt(fdl_list xs, const fdl_pad_sequence_opts *opts);
+
 /* ---- cuDNN's layout of the weights ----------------------------------------------------------------------- */
 
 typedef enum fdl_rnn_kind { FDL_RNN_TANH = 0, FDL_RNN_RELU, FDL_RNN_LSTM, FDL_RNN_GRU } fdl_rnn_kind;
@@ -140,6 +149,8 @@ FDL_END_DECLS
 #define fdl_unpack_steps(x, ...) fdl_unpack_steps_(x, __VA_ARGS__, .opts_ = 0)
 #define fdl_unpack_steps_(x, batch_sizes, ...) \
     fdl_unpack_steps_opt(x, batch_sizes, &(fdl_unpack_steps_opts){__VA_ARGS__})
+#define fdl_pad_sequence(...) fdl_pad_sequence_(__VA_ARGS__, .opts_ = 0)
+#define fdl_pad_sequence_(xs, ...) fdl_pad_sequence_opt(xs, &(fdl_pad_sequence_opts){__VA_ARGS__})
 #define fdl_gru_cell(x, h, w_ih, ...) fdl_gru_cell_(x, h, w_ih, __VA_ARGS__, .opts_ = 0)
 #define fdl_gru_cell_(x, h, w_ih, w_hh, ...) \
     fdl_gru_cell_opt(x, h, w_ih, w_hh, &(fdl_gru_cell_opts){__VA_ARGS__})

@@ -3,6 +3,7 @@
 
 #include "flodl/index.h"
 #include "flodl/recurrent.h"
+#include "flodl/shape.h"
 
 static fdl_packed *new_packed(const fdl_packed *p)
 {
@@ -59,6 +60,43 @@ fdl_tensor *fdl_pad_packed_opt(const fdl_packed *p, const fdl_pad_packed_opts *o
     if (o.lengths && x)
         *o.lengths = fdl_escape(lengths);
     FDL_RETURN(x);
+}
+
+fdl_packed *fdl_pack_sequence_opt(fdl_list xs, const fdl_pack_sequence_opts *opts)
+{
+    fdl_packed p = {0};
+    {
+        FDL_SCOPE;
+        fdl_tensor *x = fdl_pad_sequence(xs);
+        int64_t *n = x ? fdl_scope_alloc(sizeof *n * (size_t)xs.n) : NULL;
+        for (int i = 0; n && i < xs.n; i++)
+            n[i] = fdl_size(xs.at[i], 0);
+        fdl_tensor *lengths = n ? fdl_from_i64(n, FDL_SHAPE(xs.n), .device = FDL_CPU) : NULL;
+        const fdl_packed *made = fdl_pack_padded(x, lengths, .unsorted = opts && opts->unsorted);
+        if (made)
+            p = (fdl_packed){fdl_escape(made->data), fdl_escape(made->batch_sizes), fdl_escape(made->sorted),
+                             fdl_escape(made->unsorted)};
+    }
+    return new_packed(&p);
+}
+
+fdl_list fdl_unpack_sequence(const fdl_packed *p)
+{
+    if (!p) {
+        fdl_null_operand(__func__, "p");
+        return (fdl_list){0, NULL};
+    }
+    FDL_SCOPE;
+    fdl_tensor *lengths = NULL, *x = fdl_pad_packed(p, .batch_first = true, .lengths = &lengths);
+    int64_t n = x ? fdl_size(x, 0) : 0;
+    fdl_list all = {(int)n, x ? fdl_scope_alloc(sizeof *all.at * (size_t)n) : NULL};
+    int64_t *at = all.at ? fdl_scope_alloc(sizeof *at * (size_t)n) : NULL;
+    if (!at || fdl_to_i64(lengths, at, n) != FDL_OK)
+        return (fdl_list){0, NULL};
+    for (int i = 0; i < n; i++)
+        if (!(all.at[i] = fdl_narrow(fdl_select(x, 0, i), 0, 0, at[i])))
+            return (fdl_list){0, NULL};
+    FDL_RETURN_LIST(all);
 }
 
 fdl_packed *fdl_packed_with(const fdl_packed *p, fdl_tensor *data)

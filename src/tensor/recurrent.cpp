@@ -13,6 +13,7 @@
 #include <ATen/ops/gru_cell.h>
 #include <ATen/ops/lstm.h>
 #include <ATen/ops/lstm_cell.h>
+#include <ATen/ops/pad_sequence.h>
 #include <ATen/ops/rnn_relu.h>
 #include <ATen/ops/rnn_relu_cell.h>
 #include <ATen/ops/rnn_tanh.h>
@@ -346,6 +347,23 @@ fdl_tensor *fdl_unpack_steps_opt(fdl_tensor *x, fdl_tensor *batch_sizes, const f
                                              scalar(o.value), o.total_length ? o.total_length : -1);
         lengths.give(std::move(std::get<1>(both)));
         return std::move(std::get<0>(both));
+    });
+}
+
+fdl_tensor *fdl_pad_sequence_opt(fdl_list xs, const fdl_pad_sequence_opts *opts)
+{
+    const fdl_pad_sequence_opts &o = or_default(opts);
+    return OP_DO((xs), {
+        if (!xs.n)
+            fail(FDL_E_ARG, "a sequence at least");
+        const at::Tensor &first = xs.at[0]->t;
+        for (int i = 0; i < xs.n; i++) {
+            const at::Tensor &x = xs.at[i]->t;
+            if (x.dim() < 1 || first.dim() < 1 || x.sizes().slice(1) != first.sizes().slice(1))
+                fail(FDL_E_SHAPE, "sequences are [length, *] with one *; number %d is %s, the first %s", i,
+                     shape_text(x.sizes()).text, shape_text(first.sizes()).text);
+        }
+        return at::pad_sequence(tensors(xs), o.batch_first, o.value);
     });
 }
 

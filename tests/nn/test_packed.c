@@ -249,6 +249,40 @@ static void wrong_lengths_and_sequences_are_refused(void **state)
         check_ok(fdl_module_free(all[i]));
 }
 
+/* Sequences of their own: padded they are what PyTorch pads, packed what their padding packs, and unpacked themselves. */
+static void sequences_of_their_own(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_list xs = {3, (fdl_tensor *[3]){0}};
+    static const char *const names[] = {"sequences/a", "sequences/b", "sequences/c"};
+    for (int i = 0; i < 3; i++) {
+        xs.at[i] = fixture_get(names[i]);
+        check_ok(fdl_requires_grad_(xs.at[i], true));
+    }
+    expect_recorded(fdl_pad_sequence(xs), "sequences", "padded", NULL, 0);
+    expect_recorded(fdl_pad_sequence(xs, .batch_first = true, .value = -1.5), "sequences", "first", NULL, 0);
+    fdl_packed *p = fdl_pack_sequence(xs, .unsorted = true);
+    expect_recorded(fdl_packed_data(p), "sequences", "data", NULL, 0);
+    expect_recorded(fdl_packed_batch_sizes(p), "sequences", "sizes", NULL, 0);
+    fdl_list back = fdl_unpack_sequence(p);
+    assert_int_equal(back.n, 3);
+    for (int i = 0; i < 3; i++)
+        assert_true(fdl_same(back.at[i], xs.at[i]));
+    check_ok(fdl_backward(recorded_loss(back.at[1])));
+    assert_true(fdl_same(fdl_grad(xs.at[1]), loss_weights(xs.at[1])));
+    assert_null(fdl_pack_sequence(xs));
+    check_error(FDL_E_ARG, "length 1 is 4", ".unsorted");
+    assert_null(fdl_pad_sequence(FDL_LIST(fdl_ones(FDL_SHAPE(2, 3)), fdl_ones(FDL_SHAPE(2, 4)))));
+    check_error(FDL_E_SHAPE, "number 1 is [2, 4]", "[2, 3]");
+    assert_null(fdl_pad_sequence(FDL_LIST(fdl_ones(FDL_SCALAR))));
+    check_error(FDL_E_SHAPE, "number 0");
+    assert_null(fdl_unpack_sequence(NULL).at);
+    check_error(FDL_E_NULL, "p");
+    assert_null(fdl_pack_sequence(FDL_LIST(fdl_ones(FDL_SHAPE(2)), NULL)));
+    check_error(FDL_E_NULL, "fdl_pad_sequence");
+}
+
 static void nothing_is_left_behind(void **state)
 {
     (void)state;
@@ -264,6 +298,10 @@ static void nothing_is_left_behind(void **state)
         assert_int_equal(fdl_live_tensors(), inside + 6);
         check_some(fdl_pad_packed(q));
         assert_int_equal(fdl_live_tensors(), inside + 7);
+        assert_int_equal(fdl_unpack_sequence(q).n, 3);
+        assert_int_equal(fdl_live_tensors(), inside + 10);
+        check_some(fdl_pack_sequence(FDL_LIST(fdl_select(x, 1, 0), fdl_select(x, 1, 1))));
+        assert_int_equal(fdl_live_tensors(), inside + 14); /* its operands, data, sizes */
     }
     assert_int_equal(fdl_live_tensors(), before);
     check_ok(fdl_module_free(m));
@@ -279,6 +317,7 @@ int main(void)
         cmocka_unit_test(dropout_is_between_packed_layers_too),
         cmocka_unit_test(packing_has_the_gradient_of_its_forward),
         cmocka_unit_test(wrong_lengths_and_sequences_are_refused),
+        cmocka_unit_test(sequences_of_their_own),
         cmocka_unit_test(nothing_is_left_behind),
     };
     return cmocka_run_group_tests(tests, fixture_open, fixture_close);
