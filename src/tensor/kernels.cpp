@@ -21,14 +21,24 @@ void same_length(fdl_list a, fdl_list b, const char *what)
         fail(FDL_E_ARG, "%d parameters but %d %s", a.n, b.n, what);
 }
 
+/* Whether elements follow each other in one order. The stride of an extent of 1 says nothing. */
+bool same_order(const at::Tensor &p, const at::Tensor &x)
+{
+    if (p.strides() == x.strides())
+        return true;
+    for (int64_t d = 0; d < p.dim(); d++)
+        if (p.size(d) > 1 && p.stride(d) != x.stride(d))
+            return false;
+    return true;
+}
+
 /* The fused kernels walk over memory as it lies, and check nothing. */
 void alike(fdl_list params, fdl_list other, const char *what)
 {
     for (int i = 0; i < other.n; i++) {
         const at::Tensor &p = params.at[i]->t, &x = other.at[i]->t;
-        if (FDL_LIKELY(p.sizes() == x.sizes() && p.strides() == x.strides() &&
-                       p.scalar_type() == x.scalar_type() && p.device() == x.device() &&
-                       p.is_non_overlapping_and_dense()))
+        if (FDL_LIKELY(p.sizes() == x.sizes() && same_order(p, x) && p.scalar_type() == x.scalar_type() &&
+                       p.device() == x.device() && p.is_non_overlapping_and_dense()))
             continue;
         if (p.sizes() != x.sizes())
             fail(FDL_E_SHAPE, "%s[%d] has another shape than params[%d]", what, i, i);
@@ -42,6 +52,32 @@ void alike(fdl_list params, fdl_list other, const char *what)
              i, what, i);
     }
 }
+
+/* Tensors that are alike, with the strides of the parameters also where the extent is 1: libtorch compares those too. */
+class strided_as
+{
+  public:
+    strided_as(fdl_list params, fdl_list other) : given(other)
+    {
+        for (int i = 0; i < other.n; i++) {
+            const at::Tensor &p = params.at[i]->t, &x = other.at[i]->t;
+            if (FDL_LIKELY(p.strides() == x.strides()))
+                continue;
+            if (own.empty())
+                for (int k = 0; k < other.n; k++)
+                    own.push_back(other.at[k]->t);
+            own[(size_t)i] = x.as_strided(p.sizes(), p.strides());
+        }
+    }
+    operator at::TensorList() const
+    {
+        return own.empty() ? at::TensorList(given) : at::TensorList(own);
+    }
+
+  private:
+    tensors given;
+    std::vector<at::Tensor> own;
+};
 
 void one_element(fdl_tensor *x, const char *what)
 {
@@ -89,10 +125,10 @@ void fused_adagrad(fdl_list params, fdl_list grads, fdl_list sums, fdl_list step
                    const fdl_k_adagrad_opts &o)
 {
     if constexpr (adagrad_takes<Rate>::value)
-        at::_fused_adagrad_(tensors(params), tensors(grads), tensors(sums), tensors(steps), lr,
-                            fdl_opt_double(o.lr_decay, 0), fdl_opt_double(o.weight_decay, 0),
-                            fdl_opt_double(o.eps, 1e-10), o.maximize, maybe(o.grad_scale),
-                            maybe(o.found_inf));
+        at::_fused_adagrad_(tensors(params), strided_as(params, grads), strided_as(params, sums),
+                            tensors(steps), lr, fdl_opt_double(o.lr_decay, 0),
+                            fdl_opt_double(o.weight_decay, 0), fdl_opt_double(o.eps, 1e-10), o.maximize,
+                            maybe(o.grad_scale), maybe(o.found_inf));
     else
         fail(FDL_E_UNSUPPORTED, "this libtorch has no such kernel for CUDA");
 }
@@ -125,8 +161,8 @@ fdl_status fdl_k_fused_adam_opt_(fdl_list params, fdl_list grads, fdl_list exp_a
         double beta1 = fdl_opt_double(o.beta1, 0.9), beta2 = fdl_opt_double(o.beta2, 0.999);
         double eps = fdl_opt_double(o.eps, 1e-8), decay = fdl_opt_double(o.weight_decay, 0);
         auto kernel = [&](auto &&fused) {
-            fused(tensors(params), tensors(grads), tensors(exp_avgs), tensors(exp_avg_sqs),
-                  tensors(max_exp_avg_sqs), tensors(steps));
+            fused(tensors(params), strided_as(params, grads), strided_as(params, exp_avgs),
+                  strided_as(params, exp_avg_sqs), strided_as(params, max_exp_avg_sqs), tensors(steps));
         };
         if (o.decoupled)
             kernel([&](auto &&...lists) {
@@ -190,7 +226,7 @@ fdl_status fdl_k_fused_sgd_opt_(fdl_list params, fdl_list grads, fdl_list moment
         if (momentum != 0)
             alike(params, momentum_buffers, "momentum_buffers");
         if (params.n)
-            at::_fused_sgd_(tensors(params), tensors(grads), tensors(momentum_buffers),
+            at::_fused_sgd_(tensors(params), strided_as(params, grads), strided_as(params, momentum_buffers),
                             fdl_opt_double(o.weight_decay, 0), momentum, lr->t,
                             fdl_opt_double(o.dampening, 0), o.nesterov, o.maximize, o.first_step,
                             maybe(o.grad_scale), maybe(o.found_inf));

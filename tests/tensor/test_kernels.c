@@ -88,6 +88,25 @@ static void sgd_refuses(void **state)
     check_error(FDL_E_ARG, "momentum_buffers[0]");
 }
 
+/* [1, 3, 1] may have any strides around its 3 elements; what weight norm computes has other ones than its gradient. */
+static void strides_of_one_element_say_nothing(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    operands();
+    fdl_shape one = FDL_SHAPE(1, 3, 1);
+    p = fdl_as_strided(fdl_ones(FDL_SHAPE(3)), one, FDL_SHAPE(1, 1, 1), 0);
+    g = fdl_full(one, 0.5);
+    m = fdl_as_strided(fdl_zeros(FDL_SHAPE(3)), one, FDL_SHAPE(7, 1, 5), 0);
+    v = fdl_zeros(one);
+    check_ok(adam());
+    assert_true(fdl_item(fdl_max(fdl_abs(fdl_sub(p, 0.9)))) < 1e-6);
+    assert_true(fdl_item(fdl_max(fdl_abs(fdl_sub(m, 0.05)))) < 1e-6);
+    check_ok(fdl_k_fused_sgd_(FDL_LIST(p), FDL_LIST(g), FDL_LIST(m), lr, .momentum = 0.5));
+    assert_true(fdl_item(fdl_max(fdl_abs(fdl_sub(m, 0.525)))) < 1e-6);
+    assert_true(fdl_item(fdl_max(fdl_abs(fdl_sub(p, 0.8475)))) < 1e-6);
+}
+
 int main(void)
 {
     on_test_device();
@@ -96,6 +115,7 @@ int main(void)
         cmocka_unit_test(adam_refuses),
         cmocka_unit_test(anothers_error_is_not_its_own),
         cmocka_unit_test(sgd_refuses),
+        cmocka_unit_test(strides_of_one_element_say_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
