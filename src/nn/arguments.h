@@ -28,6 +28,18 @@ static inline bool arg_within(const char *module, const char *argument, double v
     return false;
 }
 
+/* Extents of a tensor that may exist: none below 0, and no more elements than can be counted. */
+static inline bool arg_extents(const char *module, const char *argument, const fdl_shape *shape)
+{
+    double elements = 1;
+    for (int i = 0; i < shape->ndim; i++) {
+        if (!arg_at_least(module, argument, shape->d[i], 0))
+            return false;
+        elements *= (double)shape->d[i];
+    }
+    return arg_within(module, "the number of elements", elements, 0, 0x1p60);
+}
+
 /* `parts` divides `whole`. */
 static inline bool arg_divides(const char *module, const char *part_name, int64_t parts,
                                const char *whole_name, int64_t whole)

@@ -118,6 +118,9 @@ static fdl_module *new_orthogonal(const orthogonal_args *a, fdl_device device)
     fdl_shape square = a->shape;
     int64_t n = square.d[dims - 2], k = square.d[dims - 1];
     square.d[dims - 2] = square.d[dims - 1] = n > k ? n : k;
+    if (!arg_extents("orthogonal", "an extent of shape", &a->shape) ||
+        !arg_extents("orthogonal", "an extent of base", &square))
+        return NULL;
     fdl_module *m = module_new_with(&ops, &table);
     orthogonal *self = fdl_module_self(m);
     if (!self)

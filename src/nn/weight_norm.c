@@ -164,7 +164,8 @@ static fdl_module *new_spectral_norm(const spectral_norm_args *a, fdl_device dev
     extern const fdl_kind kind_spectral_norm;
     FDL_SCOPE;
     FDL_NO_GRAD;
-    if (!arg_within("spectral_norm", "dim", a->dim, 0, a->shape.ndim - 1) ||
+    if (!arg_extents("spectral_norm", "an extent of shape", &a->shape) ||
+        !arg_within("spectral_norm", "dim", a->dim, 0, a->shape.ndim - 1) ||
         !arg_at_least("spectral_norm", "n_power_iterations", a->iterations, 1) ||
         !arg_within("spectral_norm", "eps", a->eps, 0, 1e300))
         return NULL;

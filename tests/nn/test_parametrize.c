@@ -497,6 +497,13 @@ static void onnx_has_the_value(void **state)
     check_ok(fdl_module_free(g));
 }
 
+#define SPECTRAL(shape, eps)                                                            \
+    "[{\"param\": \"weight\", \"by\": [{\"kind\": \"spectral_norm\", \"shape\": " shape \
+    ", \"dim\": 0, \"iterations\": 1, \"eps\": " eps "}]}]"
+#define ORTHOGONAL(shape)                                                            \
+    "[{\"param\": \"weight\", \"by\": [{\"kind\": \"orthogonal\", \"shape\": " shape \
+    ", \"map\": \"cayley\"}]}]"
+
 static void bad_topologies(void **state)
 {
     (void)state;
@@ -507,6 +514,12 @@ static void bad_topologies(void **state)
         {"[{\"param\": \"wait\", \"by\": [{\"kind\": \"weight_norm\", \"dim\": 0}]}]", "wait"},
         {"[{\"param\": \"weight\", \"by\": [{\"kind\": \"weight_norm\", \"dim\": 7}]}]", "computed"},
         {"[{\"param\": \"weight\", \"by\": [{\"kind\": \"linear\", \"in\": 9, \"out\": 9}]}]", "computed"},
+        {SPECTRAL("[4611686018427387904, 4, 4]", "1e-12"), "number of elements"},
+        {SPECTRAL("[-3, 4]", "1e-12"), "-3"},
+        {SPECTRAL("[0, 4]", "1e-12"), "computed[0]"},
+        {SPECTRAL("[2, 2]", "\"nan\""), "eps"},
+        {ORTHOGONAL("[1099511627776, 1]"), "elements"},
+        {ORTHOGONAL("[5, 2]"), "computed[0]"},
         {"[{\"param\": \"weight\", \"mask\": 1}]", "mask"},
         {"[{\"param\": \"weight\", \"mask\": true}, {\"param\": \"weight\", \"mask\": true}]", "weight"},
     };
