@@ -44,6 +44,20 @@ FDL_API fdl_status fdl_ckpt_keys(const char *path, fdl_strings *keys);
 /* fdl_ckpt_format of a file; -1 and the error when it can't be read. */
 FDL_API int fdl_ckpt_version(const char *path);
 
+/* ---- tensors without a module --------------------------------------------------------------------- */
+
+typedef struct fdl_ckpt_save_tensors_opts {
+    int opts_;
+    fdl_dtype dtype;      /* floating tensors are saved in this dtype; default: in their own */
+    int level;            /* of gzip, as of fdl_ckpt_save */
+    const fdl_meta *meta; /* FDL_META({"step", "3"}, ...), as of fdl_ckpt_save */
+} fdl_ckpt_save_tensors_opts;
+/* `fdl_ckpt_save_tensors("batch.safetensors", FDL_NAMES("x", "y"), FDL_LIST(x, y))`: these tensors, on any
+ * device, under these names, as many and ended by NULL, in a safetensors file, which fdl_ckpt_open reads. At every moment path is the
+ * old file or the whole new one. A name twice, names and tensors that don't match: FDL_E_ARG; FDL_E_IO. safetensors.torch.save_file, torch.save of a dict. */
+FDL_API fdl_status fdl_ckpt_save_tensors_opt(const char *path, const char *const *names, fdl_list tensors,
+                                             const fdl_ckpt_save_tensors_opts *opts);
+
 /* ---- files from elsewhere ---------------------------------------------------------------------------- */
 
 /* Which of a module's tensors got what. Arrays and names belong to the scope of the call. */
@@ -88,6 +102,9 @@ FDL_API fdl_status fdl_migrate_report_print(const fdl_migrate_report *report, FI
 FDL_END_DECLS
 
 #ifndef __cplusplus
+#define fdl_ckpt_save_tensors(path, names, ...) fdl_ckpt_save_tensors_(path, names, __VA_ARGS__, .opts_ = 0)
+#define fdl_ckpt_save_tensors_(path, names, tensors, ...) \
+    fdl_ckpt_save_tensors_opt(path, names, tensors, &(fdl_ckpt_save_tensors_opts){__VA_ARGS__})
 #define fdl_ckpt_migrate(src, dst, ...) fdl_ckpt_migrate_(src, dst, __VA_ARGS__, .opts_ = 0)
 #define fdl_ckpt_migrate_(src, dst, m, ...) \
     fdl_ckpt_migrate_opt(src, dst, m, &(fdl_ckpt_migrate_opts){__VA_ARGS__})

@@ -1,5 +1,6 @@
 /* Saving checkpoints: which tensors of a module go to which names of a file, and what else goes with them. */
 #include "ckpt_private.h"
+#include "flodl/ckpt_file.h"
 
 #include <time.h>
 #include <unistd.h>
@@ -397,6 +398,46 @@ fdl_status fdl_ckpt_save_optim(const fdl_optim *o, const char *path)
     json_decref(c.metadata);
     if (status != FDL_OK)
         fdl_error_prefix("fdl_ckpt_save_optim: ");
+    return status;
+}
+
+static fdl_status add_named(ckpt_content *c, const char *const *names, fdl_list tensors)
+{
+    for (int i = 0; i < tensors.n; i++) {
+        if (!names[i])
+            return fdl_fail(FDL_E_ARG, "%d names for %d tensors", i, tensors.n);
+        if (!tensors.at[i])
+            return fdl_fail(FDL_E_NULL, "the tensor for \"%.200s\" is NULL", names[i]);
+        FDL_TRY(ckpt_add(c, names[i], tensors.at[i]));
+    }
+    return names[tensors.n]
+               ? fdl_fail(FDL_E_ARG, "%d tensors, and a name more: \"%.200s\"", tensors.n, names[tensors.n])
+               : FDL_OK;
+}
+
+fdl_status fdl_ckpt_save_tensors_opt(const char *path, const char *const *names, fdl_list tensors,
+                                     const fdl_ckpt_save_tensors_opts *opts)
+{
+    if (!path || !names || (tensors.n && !tensors.at))
+        return fdl_null_operand("fdl_ckpt_save_tensors", !path ? "path" : !names ? "names" : "tensors");
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    static const fdl_ckpt_save_tensors_opts none;
+    const fdl_ckpt_save_tensors_opts *given = opts ? opts : &none;
+    const fdl_ckpt_save_opts o = {.dtype = given->dtype, .level = given->level, .meta = given->meta};
+    ckpt_content c;
+    fdl_status status = ckpt_content_new(&c, tensors.n, o.dtype);
+    if (status == FDL_OK)
+        status = ckpt_check_save(&o, path);
+    if (status == FDL_OK)
+        status = ckpt_put_user_meta(c.metadata, o.meta);
+    if (status == FDL_OK)
+        status = add_named(&c, names, tensors);
+    if (status == FDL_OK)
+        status = ckpt_write(&c, path, NULL, &o, NULL);
+    json_decref(c.metadata);
+    if (status != FDL_OK)
+        fdl_error_prefix("fdl_ckpt_save_tensors: ");
     return status;
 }
 

@@ -480,6 +480,43 @@ static void memory_takes_and_gives_a_checkpoint(void **state)
 
 /* ---- shards --------------------------------------------------------------------------------------------- */
 
+static void tensors_without_a_module(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    const char *path = path_of("tensors.safetensors");
+    fdl_tensor *x = fdl_randn(FDL_SHAPE(2, 3)), *y = fdl_t(fdl_arange(0, 6, 1, .dtype = FDL_INT64));
+    check_ok(fdl_ckpt_save_tensors(path, FDL_NAMES("x", "more.y"), FDL_LIST(x, y),
+                                   .meta = FDL_META({"step", "3"})));
+    fdl_ckpt_info *file = fdl_ckpt_open(path);
+    check_some(file);
+    assert_int_equal(fdl_ckpt_count(file), 2);
+    assert_true(
+        fdl_allclose(fdl_ckpt_get(file, "x"), fdl_to_device(x, FDL_CPU), .rtol = FDL_ZERO, .atol = FDL_ZERO));
+    assert_int_equal(fdl_ckpt_dtype(file, 0), FDL_INT64);
+    assert_string_equal(fdl_ckpt_meta(file, "step"), "3");
+    fdl_ckpt_close(file);
+
+    assert_int_equal(fdl_ckpt_save_tensors(path, FDL_NAMES("a", "a"), FDL_LIST(x, x)), FDL_E_ARG);
+    check_error(FDL_E_ARG, "fdl_ckpt_save_tensors", "\"a\"");
+    assert_int_equal(fdl_ckpt_save_tensors(path, FDL_NAMES("a"), FDL_LIST(x, y)), FDL_E_ARG);
+    check_error(FDL_E_ARG, "1 names for 2 tensors");
+    assert_int_equal(fdl_ckpt_save_tensors(path, FDL_NAMES("a", "b"), FDL_LIST(x)), FDL_E_ARG);
+    check_error(FDL_E_ARG, "a name more", "\"b\"");
+    assert_int_equal(fdl_ckpt_save_tensors(path_of("none/x"), FDL_NAMES("a"), FDL_LIST(x)), FDL_E_IO);
+    check_error(FDL_E_IO, "none/x");
+    file = fdl_ckpt_open(path); /* what was refused changed nothing */
+    check_some(file);
+    assert_int_equal(fdl_ckpt_count(file), 2);
+    fdl_ckpt_close(file);
+    check_ok(fdl_ckpt_save_tensors(path_of("half.safetensors.gz"), FDL_NAMES("x", "more.y"), FDL_LIST(x, y),
+                                   .dtype = FDL_FLOAT16, .level = 9));
+    file = fdl_ckpt_open(path_of("half.safetensors.gz"));
+    check_some(file);
+    assert_int_equal(fdl_dtype_of(fdl_ckpt_get(file, "x")), FDL_FLOAT16);
+    fdl_ckpt_close(file);
+}
+
 static void many_tensors_go_to_several_files(void **state)
 {
     (void)state;
@@ -607,6 +644,7 @@ int main(void)
         cmocka_unit_test(a_migrated_graph_has_no_hash),
         cmocka_unit_test(importing_takes_no_ambiguous_shape),
         cmocka_unit_test(memory_takes_and_gives_a_checkpoint),
+        cmocka_unit_test(tensors_without_a_module),
         cmocka_unit_test(many_tensors_go_to_several_files),
         cmocka_unit_test(indexes_that_lie),
     };
