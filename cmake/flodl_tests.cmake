@@ -88,6 +88,9 @@ foreach(list ${lists})
         if(TARGET ${target} AND TEST ${program}${device})
           get_test_property(${program}${device} ENVIRONMENT environment)
           set(promise promise.${layer}.${number}.${name}${device})
+          if(TEST ${promise}) # a test of that name in two programs
+            set(promise promise.${layer}.${number}.${CMAKE_MATCH_2}.${name}${device})
+          endif()
           add_test(NAME ${promise} CONFIGURATIONS promises COMMAND ${target})
           set_tests_properties(${promise} PROPERTIES LABELS promises TIMEOUT 600 SKIP_RETURN_CODE 77
             ENVIRONMENT "FLODL_TEST=${only};${environment}")
