@@ -313,7 +313,9 @@ static void dropout_is_between_layers_in_training(void **state)
         alone.dropout = 0;
         int64_t h = o.proj ? o.proj : 4;
         fdl_module *m = make_kind((enum kind)kind, 3, &o), *second = make_kind((enum kind)kind, h, &alone);
-        fdl_params *ps = fdl_parameters(second);
+        fdl_params *all = fdl_parameters(m, .match = "bias*"), *ps = fdl_parameters(second);
+        for (int i = 0; kind == RNN_RELU && i < fdl_params_count(all); i++) /* or all units may be silent */
+            check_ok(fdl_init_uniform(fdl_param_tensor(fdl_params_at(all, i)), 0.1, 0.5));
         for (int i = 0; i < fdl_params_count(ps); i++) {
             char name[32];
             snprintf(name, sizeof name, "%s", fdl_params_name(ps, i));

@@ -63,9 +63,12 @@ static double root(int64_t x, void *ctx)
     return 1 / sqrt((double)(1 + x));
 }
 
+static bool others_compared; /* false: this program runs one test alone */
+
 static void curves(void **state)
 {
     (void)state;
+    others_compared = true;
     like("constant", fdl_sched_constant(0.1));
     like("constant_factor", fdl_sched_constant(0.1, .factor = 1.0 / 3));
     like("constant_seven", fdl_sched_constant(0.1, .factor = 0.25, .n = 7));
@@ -130,7 +133,8 @@ static void curves_of_several(void **state)
                                                      fdl_sched_linear(0.025, 1, 0.3 / 0.025, 7)),
                                           FDL_INTS(12)));
     /* every curve that is recorded was compared */
-    assert_int_equal(json_object_size(json_object_get(recorded_curves, "schedulers")), 0);
+    if (others_compared)
+        assert_int_equal(json_object_size(json_object_get(recorded_curves, "schedulers")), 0);
 }
 
 /* Steps and rates in turns; takes s over. */
