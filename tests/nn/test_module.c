@@ -325,7 +325,7 @@ static void further_inputs_arrive_by_name(void **state)
 {
     (void)state;
     FDL_SCOPE;
-    fdl_module *m = fdl_module_new(&sum_ops);
+    fdl_module *m = fdl_module_done(fdl_module_new(&sum_ops));
     fdl_tensor *x = fdl_ones(FDL_SHAPE(2));
     assert_float_equal(fdl_item(fdl_sum(fdl_forward(m, x, x))), 4, 0);
     assert_float_equal(fdl_item(fdl_sum(fdl_forward(m, x))), 2, 0);
