@@ -113,6 +113,17 @@ static void other_padding_is_padding_beforehand(void **state)
         if (!fdl_same(fdl_forward(m, x), fdl_conv2d(padded, w, .bias = b, .stride = 2)))
             fail_msg("%s", modes[i].name);
         check_ok(fdl_module_free(m));
+        /* as much as keeps the extents, which dilation makes more, and one more behind where it is odd */
+        m = fdl_nn_conv2d(3, 4, 0, .kernel_dims = FDL_DIMS(4, 3), .dilation_dims = FDL_DIMS(1, 2),
+                          .same = true, .padding_mode = modes[i].mode);
+        w = fdl_param_tensor(fdl_module_own_param(m, "weight"));
+        b = fdl_param_tensor(fdl_module_own_param(m, "bias"));
+        padded = fdl_pad(x, FDL_DIMS(2, 2, 1, 2), .mode = modes[i].mode);
+        fdl_tensor *want = fdl_conv2d(padded, w, .bias = b, .dilation_dims = FDL_DIMS(1, 2));
+        assert_true(fdl_shape_eq(fdl_shape_of(want), FDL_SHAPE(2, 4, 5, 6)));
+        if (!fdl_same(fdl_forward(m, x), want))
+            fail_msg("%s, same", modes[i].name);
+        check_ok(fdl_module_free(m));
     }
     /* around the end by hand: a kernel that adds both neighbours */
     fdl_module *m = fdl_nn_conv1d(1, 1, 3, .padding = 1, .padding_mode = FDL_PAD_CIRCULAR, .no_bias = true);

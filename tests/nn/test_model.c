@@ -169,7 +169,7 @@ static void apply_reaches_each_module_with_its_name(void **state)
     check_error(FDL_E_NULL, "m");
 }
 
-/* Names of versions 1 and 2 of checkpoints, in order, and the shapes behind them. */
+/* Names of versions 1 and 2 of checkpoints, in order. */
 static void expect_legacy(fdl_module *m, bool buffers, int n, const char *const *names)
 {
     FDL_SCOPE;

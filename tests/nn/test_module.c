@@ -250,6 +250,13 @@ static void tied_parameters_are_one(void **state)
     assert_float_equal(fdl_item(fdl_sum(fdl_forward(m, fdl_ones(FDL_SHAPE(3))))), 12, 1e-6);
     assert_int_equal(fdl_module_share_param(b, "bias", fdl_module_own_param(a, "weight")), FDL_E_ARG);
     expect(FDL_E_ARG, "\"bias\"");
+    fdl_module *wide = fdl_nn_linear(3, 2);
+    fdl_tensor *before = fdl_param_tensor(fdl_module_own_param(wide, "weight"));
+    const void *identity = fdl_identity(before);
+    assert_int_equal(fdl_module_share_param(wide, "weight", fdl_module_own_param(a, "weight")), FDL_E_SHAPE);
+    check_error(FDL_E_SHAPE, "weight of linear", "[2, 3]", "[3]");
+    assert_ptr_equal(fdl_identity(fdl_param_tensor(fdl_module_own_param(wide, "weight"))), identity);
+    FDL_CHECK(fdl_module_free(wide));
     FDL_CHECK(fdl_module_free(m));
 }
 

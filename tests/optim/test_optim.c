@@ -335,6 +335,11 @@ static void groups_and_rates(void **state)
     assert_true(fabs(fdl_optim_group_lr(o, 1) - 0.5) < 1e-15);
     check_ok(fdl_optim_set_option(o, 1, "lr", 0.75));
     assert_true(fdl_optim_group_lr(o, 1) == 0.75);
+    check_ok(fdl_optim_set_group_lr(o, 0, 0.5)); /* the others keep their rates, by another ratio */
+    assert_true(fdl_optim_lr(o) == 0.5 && fdl_optim_group_lr(o, 1) == 0.75 && fdl_optim_group_lr(o, 2) == 1);
+    check_ok(fdl_optim_set_lr(o, 1));
+    assert_true(fabs(fdl_optim_group_lr(o, 1) - 1.5) < 1e-15 && fabs(fdl_optim_group_lr(o, 2) - 2) < 1e-15);
+    check_ok(fdl_optim_set_lr(o, 0.5));
     check_ok(fdl_optim_set_option(o, 2, "weight_decay", 0));
     double before = fdl_item(bag_at(c, 0));
     check_ok(fdl_optim_step(o));

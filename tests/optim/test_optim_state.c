@@ -60,7 +60,7 @@ static fdl_module *network(void)
     return network_for(&(struct method){.name = "any"});
 }
 
-/* Two groups with rates of their own; the last layer's bias is frozen, the middle one has gradients from step 3 on only. */
+/* Two groups with rates of their own, whose ratio is another where the first isn't the method's; the last layer's bias is frozen, the middle one has gradients from step 3 on only. */
 static fdl_optim *optim_over(const struct method *k, fdl_module *m, fdl_optim_impl impl, double rate)
 {
     fdl_optim_opts o = k->o;
@@ -70,7 +70,7 @@ static fdl_optim *optim_over(const struct method *k, fdl_module *m, fdl_optim_im
     check_some(opt);
     fdl_params *rest =
         fdl_params_join(fdl_parameters(m, .match = "linear_3/*"), fdl_parameters(m, .match = "linear_5/*"));
-    assert_int_equal(fdl_optim_add_group(opt, rest, .lr = o.lr / 4), 1);
+    assert_int_equal(fdl_optim_add_group(opt, rest, .lr = o.lr / (rate == 1 ? 4 : 3)), 1);
     if (!k->matrices)
         check_ok(fdl_param_freeze(fdl_params_find(fdl_parameters(m), "linear_5/bias")));
     return opt;
@@ -270,6 +270,41 @@ static void a_first_step_that_was_left_out_is_still_the_first(void **state)
     for (int i = 0; i < 2; i++) {
         fdl_optim_free(o[i]);
         fdl_module_free(m[i]);
+    }
+}
+
+/* A momentum that a schedule has set, and that it is the schedule's, goes along: steps before it is applied again are the same. */
+static void what_a_schedule_moved_goes_on(void **state)
+{
+    (void)state;
+    static const maker makers[] = {fdl_optim_sgd_opt, fdl_optim_rmsprop_opt, fdl_optim_adam_opt};
+    for (int k = 0; k < 3; k++) {
+        FDL_SCOPE;
+        fdl_module *m[2] = {network(), network()};
+        fdl_optim *o[2];
+        fdl_sched *s = fdl_sched_one_cycle(0.1, 9);
+        for (int i = 0; i < 2; i++)
+            o[i] = makers[k](fdl_parameters(m[i]), NULL); /* the first two without momentum of their own */
+        for (int t = 0; t < 4; t++) {
+            check_ok(fdl_sched_apply(s, o[0], t));
+            step(m[0], o[0], t);
+        }
+        fdl_optim_dict d;
+        check_ok(fdl_optim_state_dict(o[0], &d));
+        assert_non_null(strstr(d.text, "\"scheduled\":true"));
+        check_ok(fdl_optim_load_state_dict(o[1], &d));
+        copy_values(m[1], m[0]);
+        expect_same_state(o[0], o[1], "scheduled", 4);
+        for (int t = 4; t < 7; t++)
+            for (int i = 0; i < 2; i++)
+                step(m[i], o[i], t);
+        expect_same(m[0], m[1], "scheduled", 4);
+        expect_same_state(o[0], o[1], "scheduled", 4);
+        fdl_sched_free(s);
+        for (int i = 0; i < 2; i++) {
+            fdl_optim_free(o[i]);
+            fdl_module_free(m[i]);
+        }
     }
 }
 
@@ -538,6 +573,7 @@ int main(void)
         cmocka_unit_test(every_method_goes_on_as_if_never_stopped),
         cmocka_unit_test(sparse_and_whole_methods_go_on),
         cmocka_unit_test(a_first_step_that_was_left_out_is_still_the_first),
+        cmocka_unit_test(what_a_schedule_moved_goes_on),
         cmocka_unit_test(names_are_pytorchs),
         cmocka_unit_test(state_comes_in_another_dtype),
         cmocka_unit_test(state_comes_from_another_device),

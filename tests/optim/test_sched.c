@@ -186,12 +186,23 @@ static void values(void **state)
                             : fdl_sched_lr(s, t) < fdl_sched_lr(s, t - 1));
     fdl_sched_free(s);
     s = fdl_sched_warmup(fdl_sched_one_cycle(0.01, 100), 0.0004, 5);
-    assert_true(fabs(fdl_sched_momentum(s, 0) - 0.95) < 1e-12);
+    for (int t = 0; t <= 5; t++)
+        assert_true(fabs(fdl_sched_momentum(s, t) - 0.95) < 1e-12);
     assert_true(fabs(fdl_sched_momentum(s, 5 + 29) - 0.85) < 1e-12);
     fdl_sched_free(s);
     s = fdl_sched_product(fdl_sched_constant(1, .factor = 0.5, .n = 7), fdl_sched_cyclic(0.001, 0.01, 10));
     assert_true(fabs(fdl_sched_momentum(s, 10) - 0.8) < 1e-12);
     assert_true(fabs(fdl_sched_lr(s, 5) - 0.00275) < 1e-12);
+    fdl_sched_free(s);
+    /* of a sequence it is that of the part that is due, from its own beginning on */
+    s = fdl_sched_sequence(FDL_SCHEDS(fdl_sched_constant(0.1), fdl_sched_cyclic(0.001, 0.01, 10),
+                                      fdl_sched_one_cycle(0.01, 100)),
+                           FDL_INTS(5, 20));
+    assert_true(isnan(fdl_sched_momentum(s, 4)));
+    assert_true(fabs(fdl_sched_momentum(s, 5) - 0.9) < 1e-12);
+    assert_true(fabs(fdl_sched_momentum(s, 15) - 0.8) < 1e-12);
+    assert_true(fabs(fdl_sched_momentum(s, 20) - 0.95) < 1e-12);
+    assert_true(fabs(fdl_sched_momentum(s, 20 + 29) - 0.85) < 1e-12);
     fdl_sched_free(s);
     s = fdl_sched_one_cycle(0.01, 100, .fixed_momentum = true);
     assert_true(isnan(fdl_sched_momentum(s, 10)));
@@ -310,6 +321,18 @@ static void plateaus(void **state)
     static const double m[] = {1, 1.1, 1.2, 1.3, 1.4}, rates[] = {.1, .1, .1, .1, .05};
     for (int i = 0; i < 5; i++)
         assert_true(fabs(fdl_plateau_observe(p, m[i]) - rates[i]) < 1e-15);
+    /* a state that none can have is refused, and the plateau keeps its own */
+    fdl_plateau_state before, after;
+    check_ok(fdl_plateau_save(p, &before));
+    const fdl_plateau_state bad[] = {
+        {.lr = -1, .best = 1},          {.lr = (double)NAN, .best = 1},  {.lr = (double)INFINITY, .best = 1},
+        {.lr = 1, .best = (double)NAN}, {.lr = 1, .best = 1, .bad = -1}, {.lr = 1, .best = 1, .cooling = -1}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(fdl_plateau_load(p, &bad[i]), FDL_E_ARG);
+        check_error(FDL_E_ARG, "fdl_plateau_load");
+        check_ok(fdl_plateau_save(p, &after));
+        assert_memory_equal(&before, &after, sizeof before);
+    }
     fdl_plateau_free(p);
 }
 

@@ -215,14 +215,18 @@ static void the_scale_moves_as_told(void **state)
     fdl_tensor *p = bag_at(m, 0);
     fdl_optim *o = make("sgd", m, FDL_OPTIM_AUTO);
     fdl_amp_scaler *s = fdl_amp_scaler_new();
+    fdl_amp_scaler_state now;
+    check_ok(fdl_amp_scaler_settings(s, &now));
+    assert_true(now.growth == 2 && now.backoff == 0.5 && now.interval == 2000);
     check_number(fdl_amp_scaler_scale(s), 65536, 0);
+    check_number(fdl_item(fdl_amp_scale(s, fdl_ones(FDL_SCALAR))), 65536, 0);
     iterate(s, o, p, (double)INFINITY);
     check_number(fdl_amp_scaler_scale(s), 32768, 0);
+    check_number(fdl_item(p), 1, 0); /* no step was made */
 
     check_ok(fdl_amp_scaler_load(
         s, &(fdl_amp_scaler_state){.scale = 100, .growth = 2, .backoff = 0.5, .interval = 3, .tracker = 2}));
     iterate(s, o, p, 1);
-    fdl_amp_scaler_state now;
     check_ok(fdl_amp_scaler_save(s, &now));
     check_number(now.scale, 200, 0);
     assert_int_equal(now.tracker, 0);

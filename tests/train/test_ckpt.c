@@ -349,8 +349,10 @@ static void tied(void **state)
     assert_int_equal(fdl_params_count(fdl_parameters(m)), 1);
     assert_int_equal(fdl_params_count(fdl_parameters(m, .every = true)), 2);
     check_ok(fdl_ckpt_save(m, path));
-    struct stat st;
-    assert_int_equal(stat(path, &st), 0);
+    fdl_strings keys;
+    check_ok(fdl_ckpt_keys(path, &keys));
+    assert_int_equal(keys.n, 1);
+    assert_string_equal(keys.at[0], "in.w");
     fdl_module *loose = fdl_module_new(&box_ops);
     fdl_module_child(loose, "in", pair("w", NULL, FDL_SHAPE(3), 0));
     fdl_module_child(loose, "out", pair("w", NULL, FDL_SHAPE(3), 0));
@@ -536,6 +538,7 @@ static void damage(void **state)
         check_ok(fdl_file_save(path_of("head"), heads[i].bytes, heads[i].n));
         assert_int_equal(fdl_ckpt_load(m, path_of("head")), FDL_E_FORMAT);
         check_error(FDL_E_FORMAT, "head", heads[i].word);
+        assert_true(value_of(m, "w") == 0); /* as it was loaded before */
     }
     fdl_module_free(m);
     fdl_module_free(before);
@@ -598,7 +601,7 @@ static void mutations(void **state)
                 m = model(false);
             } else {
                 failed++;
-                if (status != FDL_E_FORMAT && status != FDL_E_MISMATCH)
+                if (status != FDL_E_FORMAT && (k == 1 || status != FDL_E_MISMATCH)) /* gzip has a check sum */
                     fail_msg("mutant %d: %s: %s", i, fdl_status_name(status), fdl_last_error()->message);
                 fdl_clear_error();
                 if (!equal(m, zero))

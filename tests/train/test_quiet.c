@@ -111,6 +111,46 @@ static void train_with(fdl_optim *(*make)(const fdl_params *params, const fdl_op
     fdl_clear_error();
 }
 
+typedef struct evaluation {
+    fdl_module *m;
+    fdl_optim *o;
+    fdl_tensor *x, *y;
+} evaluation;
+
+static fdl_tensor *evaluate(void *ctx)
+{
+    const evaluation *e = ctx;
+    fdl_optim_zero_grad(e->o);
+    fdl_tensor *loss = fdl_mse_loss(fdl_forward(e->m, e->x), e->y);
+    return fdl_backward(loss) == FDL_OK ? loss : NULL;
+}
+
+/* Steps by closures, of L-BFGS, and steps by sparse gradients. */
+static void train_otherwise(void)
+{
+    FDL_SCOPE;
+    evaluation e = {
+        .m = fdl_nn_linear(6, 3), .x = fdl_randn(FDL_SHAPE(4, 6)), .y = fdl_randn(FDL_SHAPE(4, 3))};
+    for (int wolfe = 0; wolfe < 2; wolfe++) {
+        e.o = fdl_optim_lbfgs(fdl_parameters(e.m), .max_iter = 4, .strong_wolfe = wolfe == 1);
+        for (int i = 0; i < 3; i++)
+            fdl_optim_step_closure(e.o, evaluate, &e, NULL);
+        fdl_optim_step(e.o); /* which it hasn't */
+        fdl_optim_free(e.o);
+    }
+    fdl_module_free(e.m);
+    fdl_module *table = fdl_nn_embedding(5, 3, .sparse = true);
+    fdl_optim *o = fdl_optim_sparse_adam(fdl_parameters(table));
+    for (int i = 0; i < 4; i++) {
+        fdl_optim_zero_grad(o);
+        fdl_backward(fdl_sum(fdl_forward(table, fdl_ivec(1, 3, 1))));
+        fdl_optim_step(o);
+    }
+    fdl_optim_free(o);
+    fdl_module_free(table);
+    fdl_clear_error();
+}
+
 static void trainings(void **state)
 {
     (void)state;
@@ -129,6 +169,7 @@ static void trainings(void **state)
     train_with(fdl_optim_adafactor_opt);
     train_with(fdl_optim_rprop_opt);
     train_with(fdl_optim_asgd_opt);
+    train_otherwise();
     assert_int_equal(quiet_end(), 0);
 }
 
