@@ -66,7 +66,8 @@ typedef struct fdl_ckpt_save_opts {
 
 /* Writes parameters and buffers (without transient ones; a shared tensor once) to path, with a graph's
  * fdl_graph_hash: at every moment path is the old file or the whole new one. A path that ends in ".gz" is
- * compressed. The disk full, no permission: FDL_E_IO; two names that give one key: FDL_E_ARG with both.
+ * compressed. The disk full, no permission: FDL_E_IO; two names that give one key: FDL_E_ARG with both; a path that ends
+ * in ".pt" or ".pth", torch.save's format, which is read and not written: FDL_E_ARG.
  *
  * A graph's source config goes into the file and into one beside it: model.config.json for model.fdl.gz.
  *

@@ -54,7 +54,9 @@ typedef struct fdl_params fdl_params;
 
 typedef struct fdl_parameters_opts {
     int opts_;
-    const char *match; /* a glob over the names: "encoder.*" */
+    const char *
+        match; /* a glob over the names: "encoder.*". One that fits none of them, frozen or not: FDL_E_ARG with the closest;
+                        * a list that is empty for another reason is none */
     bool flat; /* flat names instead: the node's tag or id, "/" and the bare leaf name, with an index where
                         * that is not unique */
     bool

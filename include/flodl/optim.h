@@ -170,7 +170,8 @@ FDL_API fdl_status fdl_optim_zero_grad_opt(fdl_optim *o, const fdl_zero_grad_opt
 
 /* Group 0's learning rate; NaN on NULL. */
 FDL_API double fdl_optim_lr(const fdl_optim *o);
-/* Sets group 0's rate, and every other group's in the ratio that the groups began with. */
+/* Sets group 0's rate, and every other group's in the ratio that the groups began with. A group that began with 0 stays at 0,
+ * as under PyTorch's schedules; then lr is that of the first group that didn't. Where all began with 0 each gets lr. */
 FDL_API fdl_status fdl_optim_set_lr(fdl_optim *o, double lr);
 /* Multiplies every group's rate. */
 FDL_API fdl_status fdl_optim_scale_lr(fdl_optim *o, double factor);

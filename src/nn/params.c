@@ -235,6 +235,25 @@ static fdl_params *list_of(int n)
     return ps;
 }
 
+static const char *name_found(const void *list, int i)
+{
+    return ((const found *)list)[i].name;
+}
+
+/* A pattern that fits no name is taken for a slip: frozen tensors and those of other dims count as fitted. Where there are no names
+ * at all nothing is to be fitted. */
+static fdl_status check_match(const char *function, const collection *c)
+{
+    bool fits = !c->opts.match || !c->n;
+    for (int i = 0; i < c->n && !fits; i++)
+        fits = fnmatch(c->opts.match, c->at[i].name, 0) == 0;
+    char close[512];
+    return fits ? FDL_OK
+                : fdl_fail(FDL_E_ARG, "%s: .match = \"%.200s\" fits no name of the %d%s", function,
+                           c->opts.match, c->n,
+                           closest_names(c->opts.match, c->n, name_found, c->at, close, sizeof close));
+}
+
 static fdl_params *selected(const collection *c)
 {
     fdl_params *ps = list_of(c->n);
@@ -256,11 +275,13 @@ static fdl_params *selected(const collection *c)
     return ps;
 }
 
-static fdl_params *finished(collection *c, fdl_module *m)
+static fdl_params *finished(const char *function, collection *c, fdl_module *m)
 {
     fdl_status status = collect(c, m, NULL);
     if (status == FDL_OK && c->opts.flat)
         status = index_flat_names(c);
+    if (status == FDL_OK)
+        status = check_match(function, c);
     fdl_params *ps = status == FDL_OK ? selected(c) : NULL;
     for (int i = 0; i < c->n; i++)
         free(c->at[i].name);
@@ -280,12 +301,12 @@ static fdl_params *collected(const char *function, fdl_module *m, const fdl_para
         .buffers = buffers, .trainable_only = trainable_only, .root = m, .walk = module_new_walk()};
     if (opts)
         c.opts = *opts;
-    return finished(&c, m);
+    return finished(function, &c, m);
 }
 
 fdl_params *module_computed_params(fdl_module *m)
 {
-    return finished(&(collection){.computed = true, .root = m, .walk = module_new_walk()}, m);
+    return finished(__func__, &(collection){.computed = true, .root = m, .walk = module_new_walk()}, m);
 }
 
 fdl_params *fdl_parameters_opt(fdl_module *m, const fdl_parameters_opts *opts)

@@ -92,10 +92,22 @@ static fdl_status group_fill(const fdl_optim *o, optim_group *g, const fdl_param
     return FDL_OK;
 }
 
-/* lr over group 0's; 1 where group 0's is 0. */
-static double ratio_to(double lr, double first)
+/* The group whose rate fdl_optim_set_lr says: the first whose ratio isn't 0. Its ratio is 1. NULL: all began with 0. */
+static optim_group *leading(const fdl_optim *o)
 {
-    return first > 0 ? lr / first : 1;
+    for (int i = 0; i < o->n_groups; i++)
+        if (o->groups[i].ratio > 0)
+            return &o->groups[i];
+    return NULL;
+}
+
+/* lr over the leading group's. While that is at 0, as at the end of a schedule, nothing is known of a rate that isn't. */
+static double ratio_of(const fdl_optim *o, double lr, double before)
+{
+    const optim_group *lead = leading(o);
+    if (lead && lead->o.lr > 0)
+        return lr / lead->o.lr;
+    return before > 0 || lr == 0 ? before : 1;
 }
 
 /* Room for batches of n parameters. */
@@ -116,7 +128,7 @@ static fdl_status widen(fdl_optim *o, int n)
 static int add_group(fdl_optim *o, const fdl_params *params, const fdl_optim_opts *base,
                      const fdl_optim_opts *opts)
 {
-    optim_group g = {.ratio = 1};
+    optim_group g = {0};
     fdl_status status = optim_options(o->kind, base, opts, &g.o);
     if (status == FDL_OK)
         status = group_fill(o, &g, params);
@@ -126,10 +138,8 @@ static int add_group(fdl_optim *o, const fdl_params *params, const fdl_optim_opt
         optim_group *groups = realloc(o->groups, sizeof *groups * (size_t)(o->n_groups + 1));
         if (groups) {
             o->groups = groups;
-            if (o->n_groups) {
-                g.ratio = ratio_to(g.o.lr, groups[0].o.lr);
-                g.scheduled = groups[0].scheduled;
-            }
+            g.ratio = ratio_of(o, g.o.lr, o->n_groups ? groups[0].ratio : 0);
+            g.scheduled = o->n_groups && groups[0].scheduled;
             groups[o->n_groups] = g;
             return o->n_groups++;
         }
@@ -251,10 +261,14 @@ fdl_status fdl_optim_set_lr(fdl_optim *o, double lr)
 {
     if (!o)
         return fdl_null_operand("fdl_optim_set_lr", "o");
+    bool all = !leading(o);
     for (int i = 0; i < o->n_groups; i++) /* all or none */
-        FDL_TRY(optim_check_number(o->kind, OPTIM_LR, lr * o->groups[i].ratio));
-    for (int i = 0; i < o->n_groups; i++)
+        FDL_TRY(optim_check_number(o->kind, OPTIM_LR, lr * (all ? 1 : o->groups[i].ratio)));
+    for (int i = 0; i < o->n_groups; i++) {
+        if (all && lr > 0)
+            o->groups[i].ratio = 1;
         FDL_TRY(write_rate(o->kind, &o->groups[i], lr * o->groups[i].ratio));
+    }
     return FDL_OK;
 }
 
@@ -265,12 +279,16 @@ fdl_status fdl_optim_set_group_lr(fdl_optim *o, int group, double lr)
         return fdl_error_pending();
     FDL_TRY(optim_check_number(o->kind, OPTIM_LR, lr));
     FDL_TRY(write_rate(o->kind, g, lr));
-    double first = o->groups[0].o.lr;
-    if (group > 0)
-        g->ratio = first > 0 ? lr / first : g->ratio;
+    optim_group *lead = leading(o);
+    if (g != lead)
+        g->ratio = ratio_of(o, lr, g->ratio);
     else
-        for (int i = 1; first > 0 && i < o->n_groups; i++)
-            o->groups[i].ratio = o->groups[i].o.lr / first;
+        for (int i = 0; lr > 0 && i < o->n_groups; i++)
+            o->groups[i].ratio = o->groups[i].o.lr / lr;
+    lead = leading(o); /* perhaps g, before the one that was */
+    double unit = lead ? lead->ratio : 1;
+    for (int i = 0; i < o->n_groups; i++)
+        o->groups[i].ratio /= unit;
     return FDL_OK;
 }
 

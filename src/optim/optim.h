@@ -95,7 +95,7 @@ typedef struct optim_scalars {
 
 typedef struct optim_group {
     fdl_optim_opts o; /* resolved: every field has its value, 0 is 0 */
-    double ratio;     /* lr over group 0's, in the beginning */
+    double ratio;     /* lr over that of the first group that isn't at 0, in the beginning */
     bool scheduled;   /* a schedule moves momentum or beta1 */
     optim_slot *slots;
     int n;

@@ -144,7 +144,7 @@ fdl_status classify(const std::string &text)
                         "exceeds dimension size"}))
         return FDL_E_RANGE;
     if (contains(text, {"requires grad", "require grad", "backward through the graph a second time",
-                        "modified by an inplace operation", "leaf Variable", "Inference tensors",
+                        "modified by an inplace operation", "leaf Variable", "nference tensor",
                         "a view of a leaf", "single memory location", "not have been used in the graph"}))
         return FDL_E_STATE;
     if (contains(text, {"dtype", "scalar type", "not implemented for '", "Float", "Long", "Bool", "type Byte",
@@ -183,8 +183,7 @@ fdl_status classify(const std::string &text)
 std::string first_line(std::string text)
 {
     for (const char *cut :
-         {"\nException raised from", " (Exception raised from", "  (Could this error message",
-          " Please clone() the tensor", ", but you set 'torch.use_deterministic_algorithms", "\n"}) {
+         {"\nException raised from", " (Exception raised from", "  (Could this error message", "\n"}) {
         size_t at = text.find(cut);
         if (at != std::string::npos)
             text.resize(at);
@@ -192,24 +191,54 @@ std::string first_line(std::string text)
     return text;
 }
 
-/* What to do about a frequent mistake; "" when nothing is known to help. */
-const char *hint(const std::string &text)
+/* What to do about a frequent mistake. Libtorch's own advice, where it gives any, names functions of Python: it is cut off, and what
+ * flodl has for it stands there. */
+struct advice {
+    const char *mistake;
+    const char *theirs; /* where libtorch's advice begins; nullptr: it gives none */
+    const char *ours;
+};
+
+const advice advices[] = {
+    {"mat1 and mat2 shapes cannot be multiplied", nullptr, "the inner sizes must agree"},
+    {"must match the size of tensor b", nullptr, "sizes broadcast where they are equal or one of them is 1"},
+    {"leaf Variable that requires grad is being used in an in-place operation", nullptr,
+     "put FDL_NO_GRAD; before it"},
+    {"single memory location", " Please clone() the tensor",
+     "fdl_clone gives each element a place of its own"},
+    {"backward through the graph a second time", " Saved intermediate values",
+     "pass .retain_graph = true to the first fdl_backward, or, where the state of a graph leads into an "
+     "earlier call, end each step with fdl_graph_end_step"},
+    {"has been modified by an inplace operation", " Hint:",
+     "it was changed by an operation whose name ends in _, behind the one that needs it here; the operation "
+     "without the _ leaves it alone, fdl_clone keeps what it was"},
+    {"not have been used in the graph", "of the differentiated Tensors",
+     "that input took no part; .allow_unused = true gives NULL for it instead of an error"},
+    {"only change requires_grad flags of leaf variables", " If you want", "fdl_detach(x) is a leaf"},
+    {"Inference tensors cannot be saved for backward", " Please do not",
+     "fdl_clone outside makes one that can, or put FDL_NO_GRAD; in place of FDL_INFERENCE;"},
+    {"Inplace update to inference tensor", "You can make a clone",
+     "fdl_clone outside makes one that can be changed"},
+    {"unsafe to autocast", "torch.nn.functional",
+     "fdl_binary_cross_entropy is unsafe under autocast; give what stands before the sigmoid to "
+     "fdl_binary_cross_entropy_with_logits"},
+    {"deterministic implementation", ", but you set",
+     "fdl_deterministic(false) around it, or .warn_only = true, allows it"},
+};
+
+std::string advised(std::string text)
 {
-    if (contains(text, {"mat1 and mat2 shapes cannot be multiplied"}))
-        return "; the inner sizes must agree";
-    if (contains(text, {"must match the size of tensor b"}))
-        return "; sizes broadcast where they are equal or one of them is 1";
-    if (contains(text, {"a leaf Variable that requires grad is being used in an in-place operation"}))
-        return "; put FDL_NO_GRAD; before it";
-    if (contains(text, {"single memory location"}))
-        return "; fdl_clone gives each element a place of its own";
-    if (contains(text, {"backward through the graph a second time"}))
-        return "; pass .retain_graph = true to the first fdl_backward, or, where the state of a graph leads "
-               "into an "
-               "earlier call, end each step with fdl_graph_end_step";
-    if (contains(text, {"deterministic implementation"}))
-        return "; fdl_deterministic(false) around it, or .warn_only = true, allows it";
-    return "";
+    for (const advice &a : advices) {
+        if (text.find(a.mistake) == std::string::npos)
+            continue;
+        size_t at = a.theirs ? text.find(a.theirs) : std::string::npos;
+        if (at != std::string::npos)
+            text.resize(at);
+        while (!text.empty() && (text.back() == '.' || text.back() == ' '))
+            text.pop_back();
+        return text.empty() ? a.ours : text + "; " + a.ours;
+    }
+    return text;
 }
 
 fdl_status report(const char *function, const operand *operands, int n, fdl_status status,
@@ -238,7 +267,7 @@ fdl_status report_torch(const char *function, const operand *operands, int n, co
                       why + "; the CUDA context is lost; restart the process");
     if (context_lost && contains(why, {"CUDA", "CUBLAS", "CUDNN", "cuDNN", "CUSOLVER", "CUSPARSE", "NCCL"}))
         return report(function, operands, n, FDL_E_DEVICE, why + " (the CUDA context was lost before)");
-    return report(function, operands, n, classify(why), why + hint(why));
+    return report(function, operands, n, classify(why), advised(why));
 }
 
 } // namespace

@@ -230,8 +230,24 @@ static bool ends_in(const char *text, const char *end)
     return n >= k && strcmp(text + n - k, end) == 0;
 }
 
+/* A file that PyTorch's users would hand to torch.load. */
+static fdl_status check_ending(const char *path)
+{
+    for (int i = 0; i < 4; i++) {
+        const char *end = (const char *const[]){".pt", ".pth", ".pt.gz", ".pth.gz"}[i];
+        if (path && ends_in(path, end))
+            return fdl_fail(
+                FDL_E_ARG,
+                "'%s' ends in %s: torch.save's format is read, not written; a file is safetensors under "
+                "any other name, such as .safetensors (safetensors.torch.load_file reads it) or .fdl",
+                path, end);
+    }
+    return FDL_OK;
+}
+
 fdl_status ckpt_check_save(const fdl_ckpt_save_opts *o, const char *path)
 {
+    FDL_TRY(check_ending(path));
     bool packed = !path || ends_in(path, ".gz");
     if (o->dtype != FDL_DTYPE_DEFAULT && !fdl_dtype_is_floating(o->dtype))
         return fdl_fail(FDL_E_DTYPE, ".dtype is %s; floating tensors can be saved in a floating dtype",
@@ -391,6 +407,8 @@ fdl_status fdl_ckpt_save_optim(const fdl_optim *o, const char *path)
     ckpt_content c;
     const fdl_ckpt_save_opts opts = {.optim = (fdl_optim *)(uintptr_t)o}; /* it stays as it is */
     fdl_status status = ckpt_content_new(&c, 0, FDL_DTYPE_DEFAULT);
+    if (status == FDL_OK)
+        status = ckpt_check_save(&opts, path);
     if (status == FDL_OK)
         status = ckpt_put_training(&c, NULL, &opts);
     if (status == FDL_OK)

@@ -141,7 +141,10 @@ static fdl_status check_names(const load *l)
         status =
             fdl_fail(FDL_E_MISMATCH, "the file%s%s%s%s%s%s%s", missing ? " lacks " : "", a,
                      missing && skipped ? "; it" : "", skipped ? " has, and the module doesn't, " : "", b,
-                     missing ? "; .partial keeps what is missing" : "; .allow_unexpected leaves it out",
+                     missing && skipped ? "; .rename = FDL_RENAMES({\"theirs\", \"ours\"}) where one is the "
+                                          "other's, .partial keeps what is missing"
+                     : missing          ? "; .partial keeps what is missing"
+                                        : "; .allow_unexpected leaves it out",
                      prefix_hint(l, hint, sizeof hint));
     }
     ckpt_names_free(&lacking);

@@ -145,6 +145,36 @@ static void names_are_paths(void **state)
     fdl_module_free(m);
 }
 
+static void a_pattern_that_fits_no_name_is_an_error(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = fdl_flow(fdl_nn_linear(2, 3), fdl_flow_tag("fc"), fdl_nn_batch_norm1d(3), fdl_flow_tag("norm"));
+    check_some(m);
+    assert_null(fdl_parameters(m, .match = "fx.weight"));
+    check_error(FDL_E_ARG, "fdl_parameters:", "\"fx.weight\" fits no name of the 4", "closest: fc/weight");
+    assert_null(fdl_parameters_trainable(m, .match = "encoder*"));
+    check_error(FDL_E_ARG, "fdl_parameters_trainable:", "encoder*");
+    assert_null(fdl_buffers(m, .match = "*weight"));
+    check_error(FDL_E_ARG, "fdl_buffers:", "*weight", "norm/running_mean");
+    assert_null(fdl_optim_sgd(fdl_parameters(m, .match = "encoder*"))); /* not an optimizer of nothing */
+    check_error(FDL_E_ARG, "encoder*");
+    assert_int_equal(fdl_params_count(fdl_parameters(m, .match = "fc.weight", .sequential = false, .flat = false,
+                                                     .max_ndim = 2)),
+                     -1); /* a NULL passes through */
+    check_error(FDL_E_ARG, "fc.weight", "fc/weight");
+    /* fitted, and left out for another reason */
+    assert_int_equal(fdl_params_count(fdl_parameters(m, .match = "fc*", .min_ndim = 3)), 0);
+    check_ok(fdl_params_freeze(fdl_parameters(m, .match = "fc*")));
+    assert_int_equal(fdl_params_count(fdl_parameters_trainable(m, .match = "fc*")), 0);
+    assert_int_equal(fdl_params_count(fdl_parameters(m, .match = "*", .min_ndim = 3)), 0);
+    fdl_module *plain = fdl_nn_relu();
+    assert_int_equal(fdl_params_count(fdl_parameters(plain, .match = "*weight")), 0);
+    assert_int_equal(fdl_params_count(fdl_buffers(plain, .match = "running*")), 0);
+    fdl_module_free(plain);
+    fdl_module_free(m);
+}
+
 static void registration_latches_its_first_error(void **state)
 {
     (void)state;
@@ -425,6 +455,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forward_runs_in_a_scope_of_its_own),
         cmocka_unit_test(names_are_paths),
+        cmocka_unit_test(a_pattern_that_fits_no_name_is_an_error),
         cmocka_unit_test(registration_latches_its_first_error),
         cmocka_unit_test(a_parameter_never_aliases_what_it_was_made_from),
         cmocka_unit_test(a_module_has_one_owner),

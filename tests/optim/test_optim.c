@@ -354,6 +354,65 @@ static void groups_and_rates(void **state)
     fdl_module_free(c);
 }
 
+/* Rates of groups that began with a, b, c, at the schedule's lr. */
+static void expect_rates(fdl_optim *o, double a, double b, double c)
+{
+    const double want[] = {a, b, c};
+    for (int g = 0; g < 3; g++)
+        check_number(fdl_optim_group_lr(o, g), want[g], 1e-15);
+}
+
+static void a_group_that_began_with_0_stays_there(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m[3];
+    for (int i = 0; i < 3; i++)
+        m[i] = bag_of(1, FDL_FLOAT64);
+    fdl_optim *o = fdl_optim_sgd(fdl_parameters(m[0]), .lr = FDL_ZERO);
+    fdl_optim_add_group(o, fdl_parameters(m[1]), .lr = 0.1);
+    fdl_optim_add_group(o, fdl_parameters(m[2]), .lr = 0.2);
+    fdl_sched *s = fdl_sched_exponential(0.1, 0.5); /* ExponentialLR(opt, 0.5) */
+    for (int t = 0; t < 3; t++) {
+        check_ok(fdl_sched_apply(s, o, t));
+        expect_rates(o, 0, 0.1 * pow(0.5, t), 0.2 * pow(0.5, t));
+    }
+    fdl_optim_dict dict;
+    check_ok(fdl_optim_state_dict(o, &dict));
+    fdl_optim *again = fdl_optim_sgd(fdl_parameters(m[0]));
+    fdl_optim_add_group(again, fdl_parameters(m[1]));
+    fdl_optim_add_group(again, fdl_parameters(m[2]));
+    check_ok(fdl_optim_load_state_dict(again, &dict));
+    check_ok(fdl_optim_set_lr(again, 0.5));
+    expect_rates(again, 0, 0.5, 1);
+
+    check_ok(fdl_optim_set_lr(o, 0)); /* all are at 0 now, one of them for good */
+    check_ok(fdl_optim_set_lr(o, 0.3));
+    expect_rates(o, 0, 0.3, 0.6);
+    check_ok(fdl_optim_set_group_lr(o, 0, 0.6)); /* now it leads */
+    check_ok(fdl_optim_set_lr(o, 0.2));
+    expect_rates(o, 0.2, 0.1, 0.2);
+    check_ok(fdl_optim_set_group_lr(o, 2, 0));
+    check_ok(fdl_optim_set_lr(o, 0.4));
+    expect_rates(o, 0.4, 0.2, 0);
+    fdl_optim_free(o);
+    fdl_optim_free(again);
+
+    /* all of them: the rate is what was said last */
+    o = fdl_optim_sgd(fdl_parameters(m[0]), .lr = FDL_ZERO);
+    fdl_optim_add_group(o, fdl_parameters(m[1]));
+    fdl_optim_add_group(o, fdl_parameters(m[2]));
+    expect_rates(o, 0, 0, 0);
+    assert_int_equal(fdl_optim_set_lr(o, -1), FDL_E_ARG);
+    check_error(FDL_E_ARG, "lr");
+    check_ok(fdl_optim_set_lr(o, 0.5));
+    expect_rates(o, 0.5, 0.5, 0.5);
+    fdl_optim_free(o);
+    fdl_sched_free(s);
+    for (int i = 0; i < 3; i++)
+        fdl_module_free(m[i]);
+}
+
 static void rate_of_zero(void **state)
 {
     (void)state;
@@ -680,6 +739,7 @@ int main(void)
         cmocka_unit_test(wrong_values),
         cmocka_unit_test(gaps),
         cmocka_unit_test(groups_and_rates),
+        cmocka_unit_test(a_group_that_began_with_0_stays_there),
         cmocka_unit_test(rate_of_zero),
         cmocka_unit_test(nothing_to_do),
         cmocka_unit_test(frozen),

@@ -105,6 +105,40 @@ static void frequent_mistakes_get_a_hint(void **state)
     fdl_clear_error();
 }
 
+/* What libtorch advises names functions of Python; what flodl has for it stands there instead. */
+static void advice_names_functions_of_flodl(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_tensor *x = fdl_ones(FDL_SHAPE(2), .requires_grad = true), *other = fdl_zeros_like(x);
+    fdl_requires_grad_(other, true);
+    fdl_tensor *y = fdl_exp(x), *loss = fdl_sum(fdl_mul(y, y));
+    check_ok(fdl_mul_(y, fdl_ones(FDL_SHAPE(2))));
+    assert_int_equal(fdl_backward(loss), FDL_E_STATE);
+    assert_null(strstr(fdl_last_error()->message, "anomaly"));
+    check_error(FDL_E_STATE, "modified by an inplace operation", "[2]", "version 1", "; it was changed", "ends in _",
+                "fdl_clone");
+    loss = fdl_sum(fdl_mul(x, x));
+    check_ok(fdl_backward(loss));
+    assert_int_equal(fdl_backward(loss), FDL_E_STATE);
+    assert_null(strstr(fdl_last_error()->message, "retain_graph=True"));
+    check_error(FDL_E_STATE, "a second time", ".retain_graph = true");
+    assert_null(fdl_grad_of(FDL_LIST(fdl_sum(x)), FDL_LIST(other)).at);
+    assert_null(strstr(fdl_last_error()->message, "allow_unused=True"));
+    check_error(FDL_E_STATE, "element 0;", ".allow_unused = true");
+    fdl_tensor *inferred;
+    {
+        FDL_INFERENCE;
+        inferred = fdl_ones(FDL_SHAPE(2));
+    }
+    assert_null(fdl_mul(inferred, x));
+    assert_null(strstr(fdl_last_error()->message, "torch."));
+    check_error(FDL_E_STATE, "Inference tensors", "fdl_clone", "FDL_NO_GRAD;");
+    assert_int_equal(fdl_mul_(inferred, other), FDL_E_STATE);
+    assert_null(strstr(fdl_last_error()->message, "github"));
+    check_error(FDL_E_STATE, "outside InferenceMode", "fdl_clone");
+}
+
 static fdl_status fails_with(fdl_status status)
 {
     return fdl_fail(status, "%s and %d", "text", 7);
@@ -187,6 +221,7 @@ int main(void)
         cmocka_unit_test(a_success_clears_nothing),
         cmocka_unit_test(a_failed_element_of_a_list_is_named),
         cmocka_unit_test(frequent_mistakes_get_a_hint),
+        cmocka_unit_test(advice_names_functions_of_flodl),
         cmocka_unit_test(own_functions_fail_the_same_way),
         cmocka_unit_test(a_long_message_is_cut_not_lost),
         cmocka_unit_test(every_status_has_a_name_and_a_text),

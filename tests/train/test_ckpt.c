@@ -251,7 +251,7 @@ static void strictness(void **state)
     fdl_module *ab = pair("a", "b", FDL_SHAPE(4, 8), 1), *bc = pair("b", "c", FDL_SHAPE(4, 8), 10);
     check_ok(fdl_ckpt_save(ab, path));
     assert_int_equal(fdl_ckpt_load(bc, path, .report = &r), FDL_E_MISMATCH);
-    check_error(FDL_E_MISMATCH, path, "lacks c", "doesn't, a", ".partial");
+    check_error(FDL_E_MISMATCH, path, "lacks c", "doesn't, a", ".rename", ".partial");
     assert_int_equal(r.n_missing, 1); /* also after a failure */
     assert_string_equal(r.missing[0], "c");
     assert_string_equal(r.skipped[0], "a");
@@ -618,6 +618,43 @@ static void mutations(void **state)
     fdl_module_free(m);
 }
 
+/* ---- names that aren't for safetensors ------------------------------------------------------------------ */
+
+static void the_names_of_torch_save_are_refused(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = model(true);
+    fdl_optim *opt = fdl_optim_sgd(fdl_parameters(m));
+    fdl_snapshot *s = fdl_ckpt_snapshot(m);
+    fdl_worker *w = fdl_worker_new();
+    check_some(s && w ? m : NULL);
+    int before = files_in_folder();
+    static const char *const files[] = {"w.pt", "w.pth", "w.pt.gz", "w.pth.gz"};
+    for (int i = 0; i < 4; i++) {
+        const char *path = path_of(files[i]), *end = files[i] + 1;
+        assert_int_equal(fdl_ckpt_save(m, path), FDL_E_ARG);
+        check_error(FDL_E_ARG, "fdl_ckpt_save:", path, end, "torch.save's format is read, not written",
+                    ".safetensors", ".fdl");
+        assert_int_equal(fdl_ckpt_save_optim(opt, path), FDL_E_ARG);
+        check_error(FDL_E_ARG, "fdl_ckpt_save_optim:", end);
+        assert_int_equal(fdl_ckpt_save_tensors(path, FDL_NAMES("x"), FDL_LIST(fdl_vec(1.0))), FDL_E_ARG);
+        check_error(FDL_E_ARG, "fdl_ckpt_save_tensors:", end);
+        assert_int_equal(fdl_snapshot_save(s, path), FDL_E_ARG);
+        check_error(FDL_E_ARG, "fdl_snapshot_save:", end);
+        assert_int_equal(fdl_ckpt_save_async(w, m, path), FDL_E_ARG); /* at once, not from the worker */
+        check_error(FDL_E_ARG, "fdl_ckpt_save_async:", end);
+    }
+    check_ok(fdl_worker_wait(w));
+    assert_int_equal(files_in_folder(), before);
+    check_ok(fdl_ckpt_save(m, path_of("pt"))); /* no ending */
+    check_ok(fdl_ckpt_save(m, path_of("w.pt.safetensors")));
+    fdl_worker_free(w);
+    fdl_snapshot_free(s);
+    fdl_optim_free(opt);
+    fdl_module_free(m);
+}
+
 /* ---- writing that fails -------------------------------------------------------------------------------- */
 
 static void full_disk(void **state)
@@ -667,7 +704,7 @@ int main(void)
         cmocka_unit_test(tied),         cmocka_unit_test(names_and_arguments),
         cmocka_unit_test(printed),      cmocka_unit_test(damage),
         cmocka_unit_test(bad_boolean),  cmocka_unit_test(mutations),
-        cmocka_unit_test(full_disk),
+        cmocka_unit_test(full_disk),    cmocka_unit_test(the_names_of_torch_save_are_refused),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
