@@ -16,7 +16,10 @@ typedef struct fdl_ema_opts {
     bool average; /* the mean of all updates instead (stochastic weight averaging); decay must be 0 then */
 } fdl_ema_opts;
 /* Begins with the parameters as they are. decay in [0, 1): what stays of the shadow at each update. Owned: fdl_ema_free.
- * Another decay: FDL_E_ARG. */
+ * Another decay: FDL_E_ARG.
+ *
+ * PyTorch's AveragedModel with get_ema_multi_avg_fn forgets what it began with, its first update copies the model; here the first
+ * averages, too. One that is made behind the first step and updated from the second on has PyTorch's numbers. .average is the same. */
 FDL_API fdl_ema *fdl_ema_new_opt(fdl_module *m, double decay, const fdl_ema_opts *opts);
 /* NULL: nothing. Values that were applied and not restored stay in the model. */
 FDL_API void fdl_ema_free(fdl_ema *e);

@@ -18,7 +18,7 @@ typedef struct fdl_sched fdl_sched;
 FDL_API double fdl_sched_lr(const fdl_sched *s, int64_t step);
 /* The momentum (beta1) that goes with it; NaN, without an error, where the schedule leaves momentum alone. */
 FDL_API double fdl_sched_momentum(const fdl_sched *s, int64_t step);
-/* fdl_optim_set_lr with the rate at that step, so that groups keep their ratios; and, where the schedule
+/* fdl_optim_set_lr with the rate at that step, so that groups keep their ratios, and one that began with 0 stays there; and, where the schedule
  * moves it, momentum or beta1 of every group; an optimizer that has neither (adagrad, adadelta): FDL_E_ARG, with nothing
  * changed. Doesn't wait for the device. Call it before the step that it
  * speaks of. */
@@ -68,7 +68,8 @@ FDL_API fdl_sched *fdl_sched_polynomial_opt(double lr, int64_t n, const fdl_sche
 FDL_API fdl_sched *fdl_sched_inv_sqrt(double lr, int64_t warmup);
 
 /* The rate that fn gives for a step from 0 on; it gives the same each time, on any thread. ctx is borrowed and outlives the
- * schedule. torch LambdaLR and MultiplicativeLR, whose functions give a factor: fdl_sched_product of a constant and this. */
+ * schedule. torch LambdaLR, whose function gives a factor: fdl_sched_product of a constant and this. MultiplicativeLR's gives the factor
+ * from one step to the next: a function for it returns lr times those of steps 1 to step; where they are one number, fdl_sched_exponential. */
 FDL_API fdl_sched *fdl_sched_fn(double (*fn)(int64_t step, void *ctx), void *ctx);
 
 /* ---- schedules that come back -------------------------------------------------------------------------- */

@@ -149,7 +149,8 @@ static void a_pattern_that_fits_no_name_is_an_error(void **state)
 {
     (void)state;
     FDL_SCOPE;
-    fdl_module *m = fdl_flow(fdl_nn_linear(2, 3), fdl_flow_tag("fc"), fdl_nn_batch_norm1d(3), fdl_flow_tag("norm"));
+    fdl_module *m =
+        fdl_flow(fdl_nn_linear(2, 3), fdl_flow_tag("fc"), fdl_nn_batch_norm1d(3), fdl_flow_tag("norm"));
     check_some(m);
     assert_null(fdl_parameters(m, .match = "fx.weight"));
     check_error(FDL_E_ARG, "fdl_parameters:", "\"fx.weight\" fits no name of the 4", "closest: fc/weight");
@@ -159,8 +160,8 @@ static void a_pattern_that_fits_no_name_is_an_error(void **state)
     check_error(FDL_E_ARG, "fdl_buffers:", "*weight", "norm/running_mean");
     assert_null(fdl_optim_sgd(fdl_parameters(m, .match = "encoder*"))); /* not an optimizer of nothing */
     check_error(FDL_E_ARG, "encoder*");
-    assert_int_equal(fdl_params_count(fdl_parameters(m, .match = "fc.weight", .sequential = false, .flat = false,
-                                                     .max_ndim = 2)),
+    assert_int_equal(fdl_params_count(fdl_parameters(m, .match = "fc.weight", .sequential = false,
+                                                     .flat = false, .max_ndim = 2)),
                      -1); /* a NULL passes through */
     check_error(FDL_E_ARG, "fc.weight", "fc/weight");
     /* fitted, and left out for another reason */

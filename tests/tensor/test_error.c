@@ -116,8 +116,8 @@ static void advice_names_functions_of_flodl(void **state)
     check_ok(fdl_mul_(y, fdl_ones(FDL_SHAPE(2))));
     assert_int_equal(fdl_backward(loss), FDL_E_STATE);
     assert_null(strstr(fdl_last_error()->message, "anomaly"));
-    check_error(FDL_E_STATE, "modified by an inplace operation", "[2]", "version 1", "; it was changed", "ends in _",
-                "fdl_clone");
+    check_error(FDL_E_STATE, "modified by an inplace operation", "[2]", "version 1", "; it was changed",
+                "ends in _", "fdl_clone");
     loss = fdl_sum(fdl_mul(x, x));
     check_ok(fdl_backward(loss));
     assert_int_equal(fdl_backward(loss), FDL_E_STATE);

@@ -688,6 +688,33 @@ static void averages_are_those_of_the_equation(void **state)
     check_ok(fdl_module_free(m));
 }
 
+/* AveragedModel(m, multi_avg_fn=get_ema_multi_avg_fn(0.9)) of a weight that is 1 and then 2, 4, 9 has 2, 2.2, 2.88. */
+static void an_average_made_behind_the_first_step_is_pytorchs(void **state)
+{
+    (void)state;
+    static const double values[] = {2, 4, 9}, pytorchs[] = {2, 2.2, 2.88}, averages[] = {1.1, 1.39, 2.151};
+    FDL_SCOPE;
+    FDL_NO_GRAD;
+    fdl_module *m = bag_of(1, FDL_FLOAT32);
+    fdl_tensor *p = bag_at(m, 0);
+    check_ok(fdl_fill_(p, 1));
+    fdl_ema *early = fdl_ema_new(m, 0.9), *late = NULL;
+    for (int t = 0; t < 3; t++) {
+        check_ok(fdl_fill_(p, values[t]));
+        check_ok(fdl_ema_update(early));
+        if (t == 0)
+            late = fdl_ema_new(m, 0.9);
+        else
+            check_ok(fdl_ema_update(late));
+        check_some(late);
+        check_number(fdl_item(fdl_ema_shadow(late, p)), pytorchs[t], 1e-6);
+        check_number(fdl_item(fdl_ema_shadow(early, p)), averages[t], 1e-6);
+    }
+    fdl_ema_free(early);
+    fdl_ema_free(late);
+    check_ok(fdl_module_free(m));
+}
+
 static void buffers_are_copied_and_casts_followed(void **state)
 {
     (void)state;
@@ -730,6 +757,7 @@ int main(void)
         cmocka_unit_test(casting_goes_there_and_back),
         cmocka_unit_test(bad_options_are_refused),
         cmocka_unit_test(averages_are_those_of_the_equation),
+        cmocka_unit_test(an_average_made_behind_the_first_step_is_pytorchs),
         cmocka_unit_test(buffers_are_copied_and_casts_followed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

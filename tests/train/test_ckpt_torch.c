@@ -225,6 +225,22 @@ static unsigned char *without_time(const char *path, size_t *n)
     return at;
 }
 
+/* Runs a script of this directory on a file, where there is a Python that can. */
+static void ask_pytorch(const char *script, const char *path)
+{
+    char command[1200];
+    const char *python = getenv("FLODL_TEST_PYTHON");
+    python = python ? python : "python3";
+    snprintf(command, sizeof command, "'%s' -c 'import torch, safetensors' 2>/dev/null", python);
+    if (system(command) != 0) {
+        print_message("%s has no torch with safetensors: PyTorch itself isn't asked\n", python);
+        return;
+    }
+    snprintf(command, sizeof command, "'%s' -B '%s/tests/train/%s' '%s'", python, FLODL_SOURCE_DIR, script,
+             path);
+    assert_int_equal(system(command), 0);
+}
+
 /* PyTorch's file, loaded and saved, is byte for byte the one of which round_trip.py has found that PyTorch loads it to the
  * same values; where there is a Python with torch, it looks again. */
 static void from_pytorch_and_back(void **state)
@@ -232,7 +248,7 @@ static void from_pytorch_and_back(void **state)
     (void)state;
     need_zip();
     fdl_module *m = modules();
-    char path[512], command[1200];
+    char path[512];
     snprintf(path, sizeof path, "%s", path_of("back.safetensors"));
     fdl_load_report r;
     FDL_SCOPE;
@@ -248,16 +264,29 @@ static void from_pytorch_and_back(void **state)
     free(got);
     free(want);
     fdl_module_free(m);
-    const char *python = getenv("FLODL_TEST_PYTHON");
-    python = python ? python : "python3";
-    snprintf(command, sizeof command, "'%s' -c 'import torch, safetensors' 2>/dev/null", python);
-    if (system(command) != 0) {
-        print_message("%s has no torch with safetensors: PyTorch itself isn't asked\n", python);
-        return;
-    }
-    snprintf(command, sizeof command, "'%s' '%s/tests/train/round_trip.py' '%s'", python, FLODL_SOURCE_DIR,
-             path);
-    assert_int_equal(system(command), 0);
+    ask_pytorch("round_trip.py", path);
+}
+
+/* safetensors.torch.save_model's file of a tied weight, which has one of its names, and load_model of ours. */
+static void a_tied_weight_from_pytorch_and_back(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *embed = fdl_nn_embedding(5, 4);
+    fdl_module *out = fdl_nn_linear(4, 5, .no_bias = true, .tie = fdl_module_own_param(embed, "weight"));
+    fdl_module *m = fdl_flow(embed, fdl_flow_tag("embed"), out, fdl_flow_tag("out"));
+    check_some(m);
+    check_ok(fdl_ckpt_load(m, FIXTURE("ckpt_tied.safetensors")));
+    fdl_param *p = fdl_params_at(fdl_parameters(m), 0);
+    fdl_tensor *want = fdl_sub(fdl_div(fdl_reshape(fdl_arange(0, 20, 1), FDL_SHAPE(5, 4)), 8), 1);
+    assert_int_equal(fdl_params_count(fdl_parameters(m)), 1);
+    assert_true(fdl_same(fdl_param_tensor(p), want));
+    check_ok(fdl_param_set(p, fdl_mul(want, 2)));
+    char path[512];
+    snprintf(path, sizeof path, "%s", path_of("tied.safetensors"));
+    check_ok(fdl_ckpt_save(m, path));
+    fdl_module_free(m);
+    ask_pytorch("tied.py", path);
 }
 
 /* ---- pickles by hand --------------------------------------------------------------------------------- */
@@ -458,6 +487,7 @@ int main(void)
         cmocka_unit_test(memory_holds_a_zip_file_too),
         cmocka_unit_test(what_is_no_state_dict_is_refused_by_name),
         cmocka_unit_test(from_pytorch_and_back),
+        cmocka_unit_test(a_tied_weight_from_pytorch_and_back),
         cmocka_unit_test(pickles_by_hand),
         cmocka_unit_test(what_grows_without_end_is_refused),
         cmocka_unit_test(damaged_zip_files),
