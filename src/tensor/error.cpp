@@ -212,8 +212,8 @@ const advice advices[] = {
     {"has been modified by an inplace operation", " Hint:",
      "it was changed by an operation whose name ends in _, behind the one that needs it here; the operation "
      "without the _ leaves it alone, fdl_clone keeps what it was"},
-    {"not have been used in the graph", "of the differentiated Tensors",
-     "that input took no part; .allow_unused = true gives NULL for it instead of an error"},
+    {"not have been used in the graph", " Set allow_unused",
+     ".allow_unused = true gives NULL for it instead of an error"},
     {"only change requires_grad flags of leaf variables", " If you want", "fdl_detach(x) is a leaf"},
     {"Inference tensors cannot be saved for backward", " Please do not",
      "fdl_clone outside makes one that can, or put FDL_NO_GRAD; in place of FDL_INFERENCE;"},

@@ -15,7 +15,7 @@ awk '
             line = substr(line, RSTART + RLENGTH)
             if (span !~ /^((fdl|FDL)_[A-Za-z0-9_]+\(.*\)|FDL_[A-Z_]+;|self->[a-z]+ = .*;)$/ || span ~ /…|\.\.\./)
                 continue
-            print "\n#line " FNR " \"docs/pytorch_migration.md\"\nvoid cell_" ++n "(CELL);\nvoid cell_" n "(CELL) { " span (span ~ /;$/ ? "" : ";") " }"
+            print "\n#line " FNR - 1 " \"docs/pytorch_migration.md\"\nvoid cell_" ++n "(CELL);\nvoid cell_" n "(CELL) { " span (span ~ /;$/ ? "" : ";") " }"
         }
     }' "$1/docs/pytorch_migration.md" >"$work/found"
 cat >>"$work/rows.c" <<'END'
@@ -28,7 +28,8 @@ struct cell {
         fdl_tensor *target, fdl_tensor *loss, void *a, void *b, void *m, void *f, void *proj, void *cell, void *selector, \
         fdl_module *model, struct cell *self, void *opt, void *sched, void *plateau, void *s, void *ps, void *builder,   \
         void *block, fdl_device device, int dim, int n, int step, double norm, const char *path, fdl_tensor *h, void *embed,          \
-        fdl_tensor *mask, void *p, fdl_status status
+        fdl_tensor *mask, void *p, fdl_status status, int i, fdl_status (*init)(fdl_module *m, const char *name, void *ctx),  \
+        void *ctx, fdl_params *chosen
 END
 cat "$work/found" >>"$work/rows.c"
 cells=$(grep -c '^#line' "$work/found")
