@@ -53,6 +53,8 @@ static void rope_by_table_by_offset_and_by_positions(void **state)
                *m = fdl_nn_rope(6, .interleaved = true);
     fdl_tensor *x = fdl_randn(FDL_SHAPE(2, 9, 6)), *whole = fdl_forward(m, x);
     assert_true(fdl_allclose(fdl_forward(table, x), whole, .atol = 1e-6));
+    fdl_tensor *wide = fdl_double(x); /* whose angles the table, in float32, isn't good enough for */
+    assert_true(fdl_allclose(fdl_forward(table, wide), fdl_forward(m, wide), .rtol = 1e-12, .atol = 1e-12));
     fdl_tensor *rows = fdl_narrow(x, 1, 4, 5), *want = fdl_narrow(whole, 1, 4, 5);
     assert_true(fdl_allclose(fdl_nn_rope_forward(table, rows, .offset = 4), want, .atol = 1e-6));
     assert_true(fdl_allclose(fdl_nn_rope_forward(m, rows, .offset = 4), want, .atol = 1e-6));

@@ -275,6 +275,37 @@ static void a_causal_decoder_looks_back_only(void **state)
     check_ok(fdl_module_free(m));
 }
 
+/* Of the source, by the call; of an encoder's layers, by their option: each is the triangle as a mask. */
+static void a_causal_encoder_looks_back_only(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m =
+        fdl_nn_transformer(8, 2, .encoder_layers = 2, .decoder_layers = 1, .ff = 8, .batch_first = true);
+    fdl_module *by_option = fdl_nn_transformer_encoder(
+        fdl_nn_transformer_encoder_layer(8, 2, .ff = 8, .batch_first = true, .causal = true), 2,
+        .norm = fdl_nn_layer_norm(8));
+    check_some(by_option);
+    check_ok(fdl_eval(m));
+    check_ok(fdl_eval(by_option));
+    fdl_module *encoder = fdl_nn_transformer_encoder_of(m);
+    fdl_params *from = fdl_parameters(encoder), *to = fdl_parameters(by_option);
+    assert_int_equal(fdl_params_count(from), fdl_params_count(to));
+    for (int i = 0; i < fdl_params_count(to); i++)
+        check_ok(fdl_param_set(fdl_params_at(to, i), fdl_param_tensor(fdl_params_at(from, i))));
+    fdl_tensor *source = fdl_randn(FDL_SHAPE(2, 5, 8)), *target = fdl_randn(FDL_SHAPE(2, 3, 8));
+    fdl_tensor *triangle = fdl_square_subsequent_mask(5);
+    fdl_tensor *masked = fdl_nn_transformer_forward(m, source, target, .src_mask = triangle);
+    fdl_tensor *causal = fdl_nn_transformer_forward(m, source, target, .src_causal = true);
+    assert_true(fdl_allclose(causal, masked, .atol = 1e-6));
+    assert_false(fdl_allclose(causal, fdl_forward(m, source, target), .atol = 1e-4));
+    assert_true(fdl_allclose(fdl_forward(by_option, source),
+                             fdl_nn_transformer_encoder_forward(encoder, source, .attn_mask = triangle),
+                             .atol = 1e-6));
+    check_ok(fdl_module_free(by_option));
+    check_ok(fdl_module_free(m));
+}
+
 static void dropout_is_for_training(void **state)
 {
     (void)state;
@@ -453,6 +484,7 @@ int main(void)
         cmocka_unit_test(every_mask_equals_pytorch),
         cmocka_unit_test(masks_come_by_position_and_by_name),
         cmocka_unit_test(a_causal_decoder_looks_back_only),
+        cmocka_unit_test(a_causal_encoder_looks_back_only),
         cmocka_unit_test(dropout_is_for_training),
         cmocka_unit_test(copies_of_a_layer_are_their_own),
         cmocka_unit_test(custom_parts_may_be_any_modules),

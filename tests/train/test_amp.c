@@ -734,6 +734,22 @@ static void buffers_are_copied_and_casts_followed(void **state)
     assert_int_equal(fdl_dtype_of(fdl_ema_shadow(e, mean)), FDL_FLOAT64);
     fdl_ema_free(e);
     check_ok(fdl_module_free(m));
+    /* those that aren't saved, too: what runs with the averages has all that belongs to them */
+    m = bag_new();
+    bag_add(m, fdl_ones(FDL_SHAPE(2)));
+    fdl_tensor *cache = fdl_module_transient(m, "cache", fdl_zeros(FDL_SHAPE(2)));
+    m = fdl_module_done(m);
+    e = fdl_ema_new(m, 0.5);
+    check_some(e);
+    check_ok(fdl_fill_(cache, 7));
+    check_ok(fdl_ema_update(e));
+    check_ok(fdl_fill_(cache, 9));
+    check_ok(fdl_ema_apply(e));
+    check_number(fdl_item(fdl_max(cache)), 7, 0);
+    check_ok(fdl_ema_restore(e));
+    check_number(fdl_item(fdl_min(cache)), 9, 0);
+    fdl_ema_free(e);
+    check_ok(fdl_module_free(m));
 }
 
 int main(void)

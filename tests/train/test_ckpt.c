@@ -2,6 +2,7 @@
  * every kind, and that nothing changes when a load or a save fails. */
 #include "folder.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -166,6 +167,58 @@ static void python_reads(void **state)
     snprintf(command, sizeof command, "'%s' '%s/tests/train/read_ckpt.py' '%s'", python, FLODL_SOURCE_DIR,
              path);
     assert_int_equal(system(command), 0);
+    fdl_module_free(m);
+}
+
+/* What the format and those who map its files into memory count on, with or without Python at hand: the tensors begin at a multiple
+ * of 8, each at a multiple of its elements' size, one behind the other; format, version and dtypes by their names. */
+static void entries_are_aligned(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *dtype;
+        int size;
+    } want[] = {{"fc.weight", "F32", 4}, {"bn.num_batches_tracked", "I64", 8},
+                {"all.f64", "F64", 8},   {"all.f16", "F16", 2},
+                {"all.bf16", "BF16", 2}, {"all.i64", "I64", 8},
+                {"all.i32", "I32", 4},   {"all.i16", "I16", 2},
+                {"all.i8", "I8", 1},     {"all.u8", "U8", 1},
+                {"all.bool", "BOOL", 1}, {"all.empty", "F32", 4}};
+    fdl_module *m = model(true);
+    check_ok(fdl_ckpt_save(m, path_of("aligned.fdl")));
+    size_t n;
+    unsigned char *bytes = fdl_file_read(path_of("aligned.fdl"), 0, &n);
+    check_some(bytes);
+    uint64_t length = 0;
+    for (int i = 0; i < 8; i++)
+        length |= (uint64_t)bytes[i] << 8 * i;
+    assert_true(length % 8 == 0 && 8 + length < n);
+    json_t *header = json_loadb((const char *)bytes + 8, length, 0, NULL), *entry;
+    assert_non_null(header);
+    json_t *meta = json_object_get(header, "__metadata__");
+    assert_string_equal(json_string_value(json_object_get(meta, "format")), "pt");
+    assert_string_equal(json_string_value(json_object_get(meta, "fdl.version")), "3");
+    assert_int_equal(json_object_size(header), 1 + 18);
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+        entry = json_object_get(header, want[i].key);
+        json_int_t at = json_integer_value(json_array_get(json_object_get(entry, "data_offsets"), 0));
+        if (!entry || at % want[i].size)
+            fail_msg("%s begins at %lld", want[i].key, (long long)at);
+        assert_string_equal(json_string_value(json_object_get(entry, "dtype")), want[i].dtype);
+    }
+    json_int_t end = 0;
+    const char *key;
+    json_object_foreach(header, key, entry) /* in the order of the file */
+    {
+        json_t *offsets = json_object_get(entry, "data_offsets");
+        if (!offsets)
+            continue;
+        assert_int_equal(json_integer_value(json_array_get(offsets, 0)), end);
+        end = json_integer_value(json_array_get(offsets, 1));
+    }
+    assert_int_equal(8 + length + (uint64_t)end, n);
+    json_decref(header);
+    free(bytes);
     fdl_module_free(m);
 }
 
@@ -359,6 +412,19 @@ static void tied(void **state)
     loose = fdl_module_done(loose);
     check_ok(fdl_ckpt_load(loose, path));
     assert_true(value_of(loose, "in.w") == 5 && value_of(loose, "out.w") == 5);
+    static const char *const names[] = {"in", "out"};
+    for (int i = 0; i < 2;
+         i++) { /* a model with one of the names has all of the file, and nothing is left over */
+        fdl_module *half = fdl_module_new(&box_ops);
+        fdl_module_child(half, names[i], pair("w", NULL, FDL_SHAPE(3), 0));
+        half = fdl_module_done(half);
+        fdl_load_report r;
+        check_ok(fdl_ckpt_load(half, path, .report = &r));
+        assert_int_equal(r.n_loaded, 1);
+        assert_int_equal(r.n_skipped, 0);
+        assert_true(value_of(half, i ? "out.w" : "in.w") == 5);
+        fdl_module_free(half);
+    }
     /* and a file that has both names, or only the second, into the tied one */
     check_ok(fdl_ckpt_save(loose, path));
     check_ok(fdl_ckpt_load(m, path));
@@ -697,14 +763,23 @@ int main(void)
 {
     on_test_device();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip),   cmocka_unit_test(read_python),
-        cmocka_unit_test(python_reads), cmocka_unit_test(dtypes),
-        cmocka_unit_test(compressed),   cmocka_unit_test(strictness),
-        cmocka_unit_test(many_names),   cmocka_unit_test(prefix),
-        cmocka_unit_test(tied),         cmocka_unit_test(names_and_arguments),
-        cmocka_unit_test(printed),      cmocka_unit_test(damage),
-        cmocka_unit_test(bad_boolean),  cmocka_unit_test(mutations),
-        cmocka_unit_test(full_disk),    cmocka_unit_test(the_names_of_torch_save_are_refused),
+        cmocka_unit_test(round_trip),
+        cmocka_unit_test(read_python),
+        cmocka_unit_test(python_reads),
+        cmocka_unit_test(entries_are_aligned),
+        cmocka_unit_test(dtypes),
+        cmocka_unit_test(compressed),
+        cmocka_unit_test(strictness),
+        cmocka_unit_test(many_names),
+        cmocka_unit_test(prefix),
+        cmocka_unit_test(tied),
+        cmocka_unit_test(names_and_arguments),
+        cmocka_unit_test(printed),
+        cmocka_unit_test(damage),
+        cmocka_unit_test(bad_boolean),
+        cmocka_unit_test(mutations),
+        cmocka_unit_test(full_disk),
+        cmocka_unit_test(the_names_of_torch_save_are_refused),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -412,6 +412,14 @@ static void old_files_with_old_names_and_parts(void **state)
         assert_string_equal(fdl_ckpt_hash(info), hash);
         fdl_ckpt_close(info);
     }
+    /* a count of batches may be missing there, and nowhere else */
+    const hand_entry counted[] = {
+        {"weight", 1, {2}, 1}, {"bias", 1, {2}, 2}, {"running_mean", 1, {2}, 3}, {"running_var", 1, {2}, 4}};
+    bytes uncounted = safetensors_bytes(4, counted);
+    fdl_module *norm = fdl_nn_batch_norm(2);
+    assert_int_equal(fdl_ckpt_load(norm, written(&uncounted, path_of("uncounted"))), FDL_E_MISMATCH);
+    check_error(FDL_E_MISMATCH, "lacks num_batches_tracked");
+    fdl_module_free(norm);
     /* another hash; none; a part that is missing */
     char wrong[65];
     memcpy(wrong, hash, sizeof wrong);
