@@ -252,6 +252,33 @@ static void accumulators_begin_where_they_should(void **state)
     fdl_module_free(m);
 }
 
+/* Adafactor's second moment is no less than the square of its dtype's last place at 1, unless .eps1 says otherwise: a gradient g far
+ * below that makes a step of lr * g / eps1. */
+static void the_least_moment_is_the_dtypes(void **state)
+{
+    (void)state;
+    static const struct {
+        fdl_dtype dtype;
+        double gradient, eps1, off;
+    } cases[] = {{FDL_FLOAT32, 1e-8, 0x1p-23, 1e-6},
+                 {FDL_FLOAT16, 1e-4, 0x1p-10, 1e-3},
+                 {FDL_BFLOAT16, 1e-3, 0x1p-7, 4e-3}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (int given = 0; given < 2; given++)
+            for (int impl = 1; impl < 3; impl++) {
+                FDL_SCOPE;
+                fdl_module *m = bag_of(1, cases[i].dtype);
+                double eps1 = given ? 2 * cases[i].eps1 : cases[i].eps1;
+                fdl_optim *o = fdl_optim_adafactor(fdl_parameters(m), .lr = 0.25, .impl = optim_impls[impl],
+                                                   .eps1 = given ? eps1 : 0);
+                set_grad(bag_at(m, 0), cases[i].gradient);
+                check_ok(fdl_optim_step(o));
+                check_number(fdl_item(bag_at(m, 0)), 1 - 0.25 * cases[i].gradient / eps1, cases[i].off);
+                fdl_optim_free(o);
+                check_ok(fdl_module_free(m));
+            }
+}
+
 /* A one-cycle schedule moves momentum or beta1 as setting it does; where there is neither, it must be told to leave it. */
 static void schedules(void **state)
 {
@@ -425,6 +452,7 @@ int main(void)
         cmocka_unit_test(no_kernel),
         cmocka_unit_test(groups),
         cmocka_unit_test(accumulators_begin_where_they_should),
+        cmocka_unit_test(the_least_moment_is_the_dtypes),
         cmocka_unit_test(schedules),
         cmocka_unit_test(half),
         cmocka_unit_test(state_follows),

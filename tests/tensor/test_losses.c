@@ -430,6 +430,7 @@ static void classes_outside_are_named(void **state)
     check_refused(fdl_cross_entropy(p, fdl_ivec(0, 2)), FDL_E_RANGE, "Target 2", "0 to 1");
     check_refused(fdl_nll_loss(p, fdl_ivec(0, -3)), FDL_E_RANGE, "-3", "0 to 1");
     check_refused(fdl_focal_loss(p, fdl_ivec(0, -3)), FDL_E_RANGE, "-3");
+    check_refused(fdl_focal_loss(p, fdl_ivec(0, -100)), FDL_E_RANGE, "-100"); /* it ignores no class */
     check_refused(fdl_multi_margin_loss(p, fdl_ivec(0, 2)), FDL_E_RANGE, "0 to 1");
     check_refused(fdl_cross_entropy(p, fdl_to_dtype(fdl_ivec(0, 1), FDL_INT32)), FDL_E_DTYPE, "fdl_long");
     check_refused(fdl_cross_entropy(fdl_vec(1, 2), fdl_vec(1)), FDL_E_SHAPE, "classes would be int64");
