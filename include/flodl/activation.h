@@ -24,7 +24,7 @@ FDL_API fdl_tensor *fdl_tanhshrink(fdl_tensor *x);
 
 typedef enum fdl_gelu_kind { FDL_GELU_NONE = 0, FDL_GELU_TANH } fdl_gelu_kind;
 typedef struct fdl_gelu_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_gelu_kind approximate; /* default: exact, with erf */
 } fdl_gelu_opts;
 /* F.gelu: x * Phi(x). */
@@ -32,7 +32,7 @@ FDL_API fdl_tensor *fdl_gelu(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_gelu_opt(fdl_tensor *x, const fdl_gelu_opts *opts);
 
 typedef struct fdl_leaky_relu_opts {
-    int opts_;
+    fdl_by_name opts_;
     double negative_slope; /* default 0.01 */
 } fdl_leaky_relu_opts;
 /* F.leaky_relu: x > 0 ? x : slope * x. */
@@ -40,7 +40,7 @@ FDL_API fdl_tensor *fdl_leaky_relu(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_leaky_relu_opt(fdl_tensor *x, const fdl_leaky_relu_opts *opts);
 
 typedef struct fdl_elu_opts {
-    int opts_;
+    fdl_by_name opts_;
     double alpha; /* default 1 */
 } fdl_elu_opts;
 /* F.elu: x > 0 ? x : alpha * (e^x - 1). F.celu: max(0, x) + min(0, alpha * (e^(x/alpha) - 1)), alpha not 0. */
@@ -50,7 +50,7 @@ FDL_API fdl_tensor *fdl_celu(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_celu_opt(fdl_tensor *x, const fdl_elu_opts *opts);
 
 typedef struct fdl_softplus_opts {
-    int opts_;
+    fdl_by_name opts_;
     double beta;      /* default 1 */
     double threshold; /* above it beta * x is taken as it is; default 20 */
 } fdl_softplus_opts;
@@ -59,7 +59,7 @@ FDL_API fdl_tensor *fdl_softplus(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_softplus_opt(fdl_tensor *x, const fdl_softplus_opts *opts);
 
 typedef struct fdl_hardtanh_opts {
-    int opts_;
+    fdl_by_name opts_;
     double min, max; /* default -1 and 1 */
 } fdl_hardtanh_opts;
 /* F.hardtanh: clamped to [min, max], gradient 0 at both ends. min > max: FDL_E_ARG. */
@@ -67,7 +67,7 @@ FDL_API fdl_tensor *fdl_hardtanh(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_hardtanh_opt(fdl_tensor *x, const fdl_hardtanh_opts *opts);
 
 typedef struct fdl_shrink_opts {
-    int opts_;
+    fdl_by_name opts_;
     double lambda; /* default 0.5 */
 } fdl_shrink_opts;
 /* F.softshrink: toward 0 by lambda. F.hardshrink: 0 where |x| <= lambda. */
@@ -82,7 +82,7 @@ FDL_API fdl_tensor *fdl_threshold(fdl_tensor *x, double at, double value);
 FDL_API fdl_tensor *fdl_prelu(fdl_tensor *x, fdl_tensor *w);
 
 typedef struct fdl_rrelu_opts {
-    int opts_;
+    fdl_by_name opts_;
     double lower, upper; /* of the slope; default 1/8 and 1/3 */
     bool training;       /* a slope drawn for each element; default: their mean */
     fdl_generator *generator;
@@ -92,7 +92,7 @@ FDL_API fdl_tensor *fdl_rrelu(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_rrelu_opt(fdl_tensor *x, const fdl_rrelu_opts *opts);
 
 typedef struct fdl_softmax_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_dtype dtype; /* converts first; default: x's */
 } fdl_softmax_opts;
 /* F.softmax, F.log_softmax, F.softmin along dim: the shape of x. A row that is -inf throughout gives NaN. */
@@ -108,7 +108,7 @@ FDL_API fdl_tensor *fdl_swiglu(fdl_tensor *x, int dim);
 FDL_API fdl_tensor *fdl_geglu(fdl_tensor *x, int dim);
 
 typedef struct fdl_gumbel_softmax_opts {
-    int opts_;
+    fdl_by_name opts_;
     double tau; /* temperature, default 1 */
     bool hard;  /* one-hot forward, the soft sample's gradient */
     fdl_generator *generator;

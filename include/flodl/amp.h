@@ -29,7 +29,7 @@ FDL_BEGIN_DECLS
 typedef struct fdl_amp_scaler fdl_amp_scaler;
 
 typedef struct fdl_amp_scaler_opts {
-    int opts_;
+    fdl_by_name opts_;
     double init_scale; /* > 0, default 65536 */
     double growth;     /* > 1, default 2: factor after `interval` steps without overflow */
     double backoff;    /* in (0, 1), default 0.5: factor after an overflow */
@@ -50,14 +50,14 @@ FDL_API fdl_tensor *fdl_amp_scale(fdl_amp_scaler *s, fdl_tensor *loss);
 FDL_API fdl_status fdl_amp_unscale(fdl_amp_scaler *s, fdl_optim *o);
 
 typedef struct fdl_amp_step_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool *stepped; /* gets whether the step was made; waits for the device */
 } fdl_amp_step_opts;
 /* fdl_amp_unscale where that wasn't done yet, then fdl_optim_step unless a gradient is not finite: then parameters, state
  * and step counts stay. A second time since the last update: FDL_E_STATE. */
 FDL_API fdl_status fdl_amp_step_opt(fdl_amp_scaler *s, fdl_optim *o, const fdl_amp_step_opts *opts);
 typedef struct fdl_amp_update_opts {
-    int opts_;
+    fdl_by_name opts_;
     double scale; /* the next scale, > 0, whatever was found; default: as described */
 } fdl_amp_update_opts;
 /* Once an iteration, after the steps of all optimizers: makes the scale smaller where one of them found a gradient that is

@@ -77,7 +77,7 @@ FDL_API fdl_tensor *fdl_lerp(fdl_tensor *a, fdl_tensor *b, fdl_tensor *w);
 FDL_API fdl_tensor *fdl_lerp_scalar(fdl_tensor *a, fdl_tensor *b, double w);
 
 typedef struct fdl_addcmul_opts {
-    int opts_;
+    fdl_by_name opts_;
     double value; /* default 1 */
 } fdl_addcmul_opts;
 /* torch.addcmul: x + value * a * b. torch.addcdiv: x + value * a / b; of integers: FDL_E_DTYPE. */
@@ -135,7 +135,7 @@ FDL_API fdl_tensor *fdl_trunc(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_frac(fdl_tensor *x);
 
 typedef struct fdl_round_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t decimals; /* places after the point, or before it when negative; default 0 */
 } fdl_round_opts;
 /* torch.round: halves go to the even neighbour. The gradient is 0. */
@@ -143,7 +143,7 @@ FDL_API fdl_tensor *fdl_round(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_round_opt(fdl_tensor *x, const fdl_round_opts *opts);
 
 typedef struct fdl_logit_opts {
-    int opts_;
+    fdl_by_name opts_;
     double eps; /* x is clamped to [eps, 1 - eps]; default: not clamped */
 } fdl_logit_opts;
 /* torch.logit: log(x / (1 - x)). */
@@ -151,7 +151,7 @@ FDL_API fdl_tensor *fdl_logit(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_logit_opt(fdl_tensor *x, const fdl_logit_opts *opts);
 
 typedef struct fdl_nan_to_num_opts {
-    int opts_;
+    fdl_by_name opts_;
     double nan;            /* default 0 */
     double posinf, neginf; /* default: the largest and the smallest number of x's dtype */
 } fdl_nan_to_num_opts;
@@ -167,7 +167,7 @@ FDL_API fdl_tensor *fdl_clamp_max(fdl_tensor *x, double hi);
 FDL_API fdl_tensor *fdl_clamp_tensor(fdl_tensor *x, fdl_tensor *lo, fdl_tensor *hi);
 
 typedef struct fdl_tri_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t diagonal; /* above the main diagonal, or below it when negative; default 0 */
 } fdl_tri_opts;
 /* torch.triu, torch.tril: [*, m, n], the other triangle is 0. A 0-d or 1-d x: FDL_E_SHAPE. */

@@ -10,7 +10,7 @@ FDL_BEGIN_DECLS
 /* ---- the operation ------------------------------------------------------------------------------- */
 
 typedef struct fdl_scaled_dot_product_attention_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor
         *mask; /* broadcasts to [*, Lq, Lk]. Bool: true takes part, false is left out (the opposite of the
                 * masks of fdl_nn_multihead_attention, as in PyTorch). Floating: added to the scores. */
@@ -35,7 +35,7 @@ FDL_API fdl_tensor *fdl_square_subsequent_mask_opt(int64_t n, const fdl_tensor_o
  * two; otherwise those of the next lower power, and then every second one of the next higher. heads below 1: FDL_E_ARG. */
 FDL_API fdl_tensor *fdl_alibi_slopes_opt(int64_t heads, const fdl_tensor_opts *opts);
 typedef struct fdl_alibi_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t queries; /* only the last so many positions ask, as in generation; default: all of them */
     fdl_dtype dtype;
     fdl_device device;
@@ -45,7 +45,7 @@ typedef struct fdl_alibi_opts {
 FDL_API fdl_tensor *fdl_alibi_opt(int64_t heads, int64_t keys, const fdl_alibi_opts *opts);
 
 typedef struct fdl_rope_opts {
-    int opts_;
+    fdl_by_name opts_;
     double base; /* above 0, default 10000 */
     bool
         interleaved; /* pair i is features 2i and 2i + 1; default: i and i + D / 2, as checkpoints of Llama's kind have it */
@@ -57,7 +57,7 @@ typedef struct fdl_rope_opts {
  * angle p base^(-2i/D). Angles are made in float64; half dtypes are turned in float32. D odd: FDL_E_SHAPE. Differentiable in x. */
 FDL_API fdl_tensor *fdl_rope_opt(fdl_tensor *x, const fdl_rope_opts *opts);
 typedef struct fdl_rotate_pairs_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool interleaved; /* as fdl_rope's */
 } fdl_rotate_pairs_opts;
 /* The same by given angles, for frequencies of one's own: x [*, L, D], cos and sin, which broadcast to [*, L, D / 2] -> the shape

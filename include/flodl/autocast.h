@@ -11,7 +11,7 @@ FDL_BEGIN_DECLS
 /* The forward pass and the loss belong inside; backward outside, which computes in the dtypes that the forward pass has
  * chosen. */
 typedef struct fdl_amp_autocast_opts {
-    int opts_;
+    fdl_by_name opts_;
     int16_t device_type; /* FDL_DEVICE_TYPE_CPU or _CUDA; default: the type of the thread's default device */
     fdl_dtype dtype;     /* FDL_FLOAT16 or FDL_BFLOAT16; default: float16 on CUDA, bfloat16 on the CPU */
     bool no_cache;       /* convert a parameter at each use; default: once, until the outermost block ends */

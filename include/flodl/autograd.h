@@ -7,7 +7,7 @@
 FDL_BEGIN_DECLS
 
 typedef struct fdl_backward_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *gradient; /* shape of the loss; needed when it has more than one element */
     bool retain_graph;    /* allow a second backward through the same graph */
     bool create_graph;    /* make the gradients differentiable */
@@ -46,7 +46,7 @@ FDL_API int64_t fdl_autograd_nodes(fdl_tensor *x);
 FDL_API fdl_list fdl_autograd_leaves(fdl_tensor *x);
 
 typedef struct fdl_grad_of_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_list grad_outputs; /* one an output; default ones for 0-d outputs */
     bool retain_graph, create_graph;
     bool allow_unused; /* an input that took no part gives a NULL element, not an error */
@@ -70,7 +70,7 @@ typedef struct fdl_gradcheck_report {
     double analytic, numeric; /* both derivatives there */
 } fdl_gradcheck_report;
 typedef struct fdl_gradcheck_opts {
-    int opts_;
+    fdl_by_name opts_;
     double eps;  /* step of the central difference, default 1e-6 */
     double atol; /* default 1e-5 */
     double rtol; /* default 1e-3 */

@@ -152,15 +152,23 @@ static inline double fdl_opt_double(double option, double otherwise)
     return bits == 0 ? otherwise : bits == 1 ? 0.0 : option;
 }
 
+/* The first field of every option struct. Options are given by name: fdl_conv2d(x, w, .stride = 2). One that is given by place
+ * lands here, where a number doesn't compile. */
+typedef const struct fdl_options_have_names_ *fdl_by_name;
+
 /* An integer option whose zero is a value of its own: FDL_SOME(0). */
 typedef struct fdl_opt_i64 {
+    int64_t value; /* first, so that .dim = 1, which lacks FDL_SOME, is 1 all the same */
     bool set;
-    int64_t value;
 } fdl_opt_i64;
-#define FDL_SOME(v) ((fdl_opt_i64){true, (v)})
+#define FDL_SOME(v) ((fdl_opt_i64){(v), true})
+static inline bool fdl_opt_given(fdl_opt_i64 option)
+{
+    return option.set || option.value != 0;
+}
 static inline int64_t fdl_opt_int(fdl_opt_i64 option, int64_t otherwise)
 {
-    return option.set ? option.value : otherwise;
+    return fdl_opt_given(option) ? option.value : otherwise;
 }
 
 /* The end of a list of pointers: no valid pointer, and not NULL, which is a failed element. */

@@ -41,7 +41,7 @@ typedef struct fdl_meta {
 } fdl_meta;
 
 typedef struct fdl_ckpt_save_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_dtype dtype; /* floating tensors are saved in this dtype; default: in their own */
     int level;       /* of gzip, 1 to 9, for a path that ends in ".gz"; default 6 */
     int64_t
@@ -109,7 +109,7 @@ typedef struct fdl_rename {
 } fdl_rename;
 
 typedef struct fdl_ckpt_load_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool partial;          /* names that are missing or unexpected are no error; hashes aren't compared */
     bool allow_unexpected; /* names in the file that the module doesn't have are no error */
     bool allow_mismatched; /* a tensor of another shape is no error, and not loaded */

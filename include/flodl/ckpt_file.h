@@ -47,7 +47,7 @@ FDL_API int fdl_ckpt_version(const char *path);
 /* ---- tensors without a module --------------------------------------------------------------------- */
 
 typedef struct fdl_ckpt_save_tensors_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_dtype dtype;      /* floating tensors are saved in this dtype; default: in their own */
     int level;            /* of gzip, as of fdl_ckpt_save */
     const fdl_meta *meta; /* FDL_META({"step", "3"}, ...), as of fdl_ckpt_save */
@@ -72,7 +72,7 @@ typedef struct fdl_migrate_report {
 } fdl_migrate_report;
 
 typedef struct fdl_ckpt_migrate_opts {
-    int opts_;
+    fdl_by_name opts_;
     const fdl_rename *rename; /* FDL_RENAMES(...) */
     fdl_migrate_report *report;
 } fdl_ckpt_migrate_opts;
@@ -84,7 +84,7 @@ FDL_API fdl_status fdl_ckpt_migrate_opt(const char *src, const char *dst, fdl_mo
                                         const fdl_ckpt_migrate_opts *opts);
 
 typedef struct fdl_ckpt_import_opts {
-    int opts_;
+    fdl_by_name opts_;
     const char *prefix;       /* as of fdl_ckpt_load */
     const fdl_rename *rename; /* as of fdl_ckpt_load */
     bool

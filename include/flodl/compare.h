@@ -29,7 +29,7 @@ FDL_API fdl_tensor *fdl_isposinf(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_isneginf(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_signbit(fdl_tensor *x);
 typedef struct fdl_isclose_opts {
-    int opts_;
+    fdl_by_name opts_;
     double rtol; /* default 1e-5 */
     double atol; /* default 1e-8 */
     bool equal_nan;

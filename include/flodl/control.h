@@ -27,7 +27,7 @@ typedef enum fdl_halt_vote {
 } fdl_halt_vote;
 
 typedef struct fdl_flow_loop_opts {
-    int opts_;
+    int opts_;              /* whether an error was pending before the options were made */
     int64_t n;              /* a counted loop: runs of the body, 1 or more */
     fdl_module *while_cond; /* asked before each run, so that there are 0 to .max */
     fdl_module *until_cond; /* asked after each run but the last possible one: 1 to .max runs */
@@ -64,7 +64,7 @@ FDL_API fdl_module *fdl_flow_loop_opt(fdl_module *body, const fdl_flow_loop_opts
 FDL_API int64_t fdl_graph_loop_iterations(fdl_module *g, const char *tag);
 
 typedef struct fdl_flow_scan_opts {
-    int opts_;
+    int opts_;           /* whether an error was pending before the options were made */
     int dim;             /* of the steps; default 0, as in recurrent layers; negative counts from the end */
     bool reverse;        /* from the last step to the first; outputs stand where their inputs stand */
     bool last;           /* only the last step's output, without dim */
@@ -90,7 +90,7 @@ FDL_API fdl_module *fdl_flow_scan_opt(fdl_module *cell, const fdl_flow_scan_opts
 FDL_API fdl_module *fdl_flow_repeat(int n, fdl_module *(*make)(int i, void *ctx), void *ctx);
 
 typedef struct fdl_flow_recompute_opts {
-    int opts_;
+    int opts_; /* whether an error was pending before the options were made */
     bool
         no_rng_state; /* nothing in m draws random numbers, or it may draw others in backward; needed where steps are
                         * to be captured as CUDA graphs */
@@ -103,7 +103,7 @@ FDL_API fdl_module *fdl_flow_recompute_opt(fdl_module *m, const fdl_flow_recompu
 /* ---- elements ------------------------------------------------------------------------------------------ */
 
 typedef struct fdl_flow_map_opts {
-    int opts_;
+    int opts_;        /* whether an error was pending before the options were made */
     const char *over; /* elements of the value with this tag, which stands before; the stream is dropped */
     int64_t slices;   /* elements are this many equal pieces of each row's last dim */
     bool batched;     /* one call on all elements: for bodies that treat rows independently */
@@ -118,7 +118,7 @@ FDL_API fdl_module *fdl_flow_map_opt(fdl_module *body, const fdl_flow_map_opts *
 /* ---- several modules, by weight or by choice ----------------------------------------------------------- */
 
 typedef struct fdl_flow_gate_opts {
-    int opts_;
+    fdl_by_name opts_;
     int top_k; /* each row takes so many experts alone, those with the largest weights */
     double
         capacity; /* with .top_k: rows of an expert, as a multiple of an even share; default: all that come */
@@ -145,7 +145,7 @@ FDL_API fdl_module *fdl_flow_gate_opt(fdl_module *router, int n, fdl_module *con
                                       const fdl_flow_gate_opts *opts);
 
 typedef struct fdl_flow_switch_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool per_row;             /* each row of dim 0 takes a branch of its own */
     const char *trace_choice; /* publishes what the selector gives */
 } fdl_flow_switch_opts;

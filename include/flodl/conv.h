@@ -12,7 +12,7 @@
 FDL_BEGIN_DECLS
 
 typedef struct fdl_conv_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *bias; /* [out] */
     int64_t stride;   /* default 1 */
     int64_t padding;  /* zeros on both sides, default 0 */
@@ -30,7 +30,7 @@ FDL_API fdl_tensor *fdl_conv2d_opt(fdl_tensor *x, fdl_tensor *w, const fdl_conv_
 FDL_API fdl_tensor *fdl_conv3d_opt(fdl_tensor *x, fdl_tensor *w, const fdl_conv_opts *opts);
 
 typedef struct fdl_conv_transpose_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *bias;       /* [out] */
     int64_t stride;         /* default 1 */
     int64_t padding;        /* taken off the result on both sides, default 0 */

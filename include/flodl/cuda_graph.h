@@ -41,7 +41,7 @@ typedef enum fdl_capture_mode {
 /* ---- a function as a graph ------------------------------------------------------------------------------ */
 
 typedef struct fdl_cuda_graph_capture_opts {
-    int opts_;
+    fdl_by_name opts_;
     void *ctx;          /* handed to body */
     fdl_opt_i64 warmup; /* runs before the capture: 3; fewer than 1 only where everything was run before */
     fdl_cuda_pool pool;
@@ -67,7 +67,7 @@ FDL_API fdl_cuda_graph *fdl_cuda_graph_new(void);
 FDL_API void fdl_cuda_graph_free(fdl_cuda_graph *g);
 
 typedef struct fdl_cuda_graph_begin_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_cuda_pool pool;
     fdl_capture_mode mode;
     fdl_device device;

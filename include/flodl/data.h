@@ -74,7 +74,7 @@ typedef fdl_status (*fdl_data_collate_fn)(void *ctx, fdl_tensor *const *samples,
                                           fdl_tensor **out, int m);
 
 typedef struct fdl_loader_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_device device;    /* where batches are; default: the thread's default device */
     fdl_opt_i64 seed;     /* of the order, default 42 */
     bool in_order;        /* 0 to N - 1 instead of a new permutation each epoch */
@@ -167,7 +167,7 @@ FDL_API fdl_status fdl_data_note_peak(fdl_loader *dl);
 /* ---- an epoch by hand ------------------------------------------------------------------------------ */
 
 typedef struct fdl_epoch_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t skip; /* batches to leave out at the start, 0 to all */
 } fdl_epoch_opts;
 /* Starts epoch 0, 1, ... and ends the one that is open. The order is a function of seed and epoch alone.
@@ -279,7 +279,7 @@ FDL_API void fdl_data_sampler_free(fdl_sampler *s);
 enum { FDL_TRAIN = 0, FDL_TEST = 1 };
 
 typedef struct fdl_mnist_opts {
-    int opts_;
+    fdl_by_name opts_;
     int split; /* FDL_TRAIN (60,000 samples, the default) or FDL_TEST (10,000) */
 } fdl_mnist_opts;
 /* Handwritten digits (LeCun, Cortes, Burges) from the files dir/mnist/train-images-idx3-ubyte.gz and so on,
@@ -292,7 +292,7 @@ FDL_API fdl_dataset *fdl_data_mnist_opt(const char *dir, const fdl_mnist_opts *o
 FDL_API fdl_dataset *fdl_data_mnist_parse(const void *images, size_t ni, const void *labels, size_t nl);
 
 typedef struct fdl_cifar10_opts {
-    int opts_;
+    fdl_by_name opts_;
     int split; /* FDL_TRAIN (50,000 samples, the default) or FDL_TEST (10,000) */
 } fdl_cifar10_opts;
 /* CIFAR-10 (Krizhevsky) from the files of its binary version, dir/cifar10/data_batch_1.bin to 5 or test_batch.bin, packed
@@ -308,7 +308,7 @@ FDL_API const char *fdl_data_cifar10_class(int label);
 /* ---- sequences and texts ----------------------------------------------------------------------------- */
 
 typedef struct fdl_windows_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t
         stride; /* elements from the beginning of a window to that of the next, default length: they touch */
 } fdl_windows_opts;

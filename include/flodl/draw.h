@@ -14,7 +14,7 @@
 FDL_BEGIN_DECLS
 
 typedef struct fdl_graph_draw_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool
         expand; /* graphs inside and the bodies of loops and maps are drawn too, as boxes around what is in them */
     bool flat; /* every node of the graph is one shape, gates and switches too; not together with .expand */

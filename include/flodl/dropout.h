@@ -9,7 +9,7 @@
 FDL_BEGIN_DECLS
 
 typedef struct fdl_dropout_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool training; /* default false: nothing is dropped */
 } fdl_dropout_opts;
 /* F.dropout: each element by itself. */

@@ -11,7 +11,7 @@ FDL_BEGIN_DECLS
 typedef struct fdl_ema fdl_ema;
 
 typedef struct fdl_ema_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool warmup;  /* begin with a smaller decay, min(decay, (1 + t) / (10 + t)) at update t from 0 */
     bool average; /* the mean of all updates instead (stochastic weight averaging); decay must be 0 then */
 } fdl_ema_opts;

@@ -8,7 +8,7 @@
 FDL_BEGIN_DECLS
 
 typedef struct fdl_embedding_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_opt_i64 padding_idx; /* FDL_SOME(i): the row that gets no gradient, in [-num, num) */
     bool scale_grad_by_freq; /* divide a row's gradient by how often it occurs */
     bool sparse;             /* a sparse gradient */
@@ -18,7 +18,7 @@ FDL_API fdl_tensor *fdl_embedding_opt(fdl_tensor *w, fdl_tensor *idx, const fdl_
 
 typedef enum fdl_bag_mode { FDL_BAG_MEAN = 0, FDL_BAG_SUM, FDL_BAG_MAX } fdl_bag_mode;
 typedef struct fdl_embedding_bag_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_bag_mode mode;              /* default mean */
     fdl_tensor *per_sample_weights; /* idx's shape; sum only */
     bool include_last_offset;       /* offsets ends with the number of indices */

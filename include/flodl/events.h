@@ -20,7 +20,7 @@ FDL_BEGIN_DECLS
 typedef struct fdl_events fdl_events;
 
 typedef struct fdl_events_opts {
-    int opts_;
+    fdl_by_name opts_;
     const char *suffix; /* of the file's name; torch's filename_suffix */
 } fdl_events_opts;
 /* `fdl_events_open("runs/first")`: begins a file of its own, events.out.tfevents.<time>.<host>.<process>.<number>, in that
@@ -31,7 +31,7 @@ FDL_API fdl_events *fdl_events_open_opt(const char *folder, const fdl_events_opt
 FDL_API const char *fdl_events_path(const fdl_events *ev);
 
 typedef struct fdl_event_opts {
-    int opts_;
+    fdl_by_name opts_;
     double wall_time; /* seconds since 1970; default: now */
 } fdl_event_opts;
 /* `fdl_events_scalar(ev, "loss", v, step)`: a point of a curve; TensorBoard keeps float32. A tag is non-empty UTF-8 without

@@ -46,7 +46,7 @@ FDL_API fdl_module *fdl_flow_build(fdl_flow_builder *b);
 /* ---- steps --------------------------------------------------------------------------------------------- */
 
 typedef struct fdl_flow_also_opts {
-    int opts_;
+    int opts_;        /* whether an error was pending before the options were made */
     fdl_module *skip; /* s(x) + m(x) */
     const char *name; /* a tag for m's own output; fdl_flow_tag names the sum */
     double drop; /* in training each row of m's output is left out with this probability, in [0, 1], as by
@@ -70,7 +70,7 @@ typedef enum fdl_merge_kind {
 } fdl_merge_kind;
 
 typedef struct fdl_flow_merge_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_opt_i64 dim; /* of FDL_MERGE_CAT and FDL_MERGE_STACK, default -1; 0 is FDL_SOME(0) */
 } fdl_flow_merge_opts;
 /* Makes one stream of those of a split: `fdl_flow_merge(FDL_MERGE_CAT, .dim = FDL_SOME(1))`. fdl_flow_using behind it makes
@@ -84,7 +84,7 @@ FDL_API fdl_module *fdl_flow_merge_fn(fdl_tensor *(*fn)(fdl_list values));
 FDL_API fdl_module *fdl_flow_add_from(const char *tag);
 FDL_API fdl_module *fdl_flow_mul_from(const char *tag);
 typedef struct fdl_flow_cat_from_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_opt_i64 dim;
 } fdl_flow_cat_from_opts;
 FDL_API fdl_module *fdl_flow_cat_from_opt(const char *tag, const fdl_flow_cat_from_opts *opts);

@@ -43,7 +43,7 @@ FDL_API fdl_list fdl_foreach_neg(fdl_list a);
 FDL_API fdl_list fdl_foreach_add(fdl_list a, fdl_list b, double alpha);
 
 typedef struct fdl_foreach_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     double ord; /* default 2; INFINITY is the largest absolute value */
 } fdl_foreach_norm_opts;
 /* The norm of each tensor -> list of 0-d. */

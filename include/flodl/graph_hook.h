@@ -13,7 +13,7 @@
 FDL_BEGIN_DECLS
 
 typedef struct fdl_graph_hook_opts {
-    int opts_;
+    fdl_by_name opts_;
     /* Gets the gradient of the value, of the value's shape, and returns one to use in its place or NULL: as fdl_hook_grad's. */
     fdl_tensor *(*backward)(fdl_tensor *grad, void *ctx);
     void (*release)(

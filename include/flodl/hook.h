@@ -18,7 +18,7 @@ typedef struct fdl_hook {
 } fdl_hook;
 
 typedef struct fdl_hook_opts {
-    int opts_;
+    fdl_by_name opts_;
     void (*release)(
         void *ctx); /* called once: when the hook is removed, when nothing refers to the tensor and its
                                    history any more, or when the registration fails; on whatever thread that is */

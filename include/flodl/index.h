@@ -55,14 +55,14 @@ FDL_API fdl_tensor *fdl_diagonal_scatter(fdl_tensor *x, fdl_tensor *src, int64_t
 /* x[i, j, ...]: one index tensor a dim, NULL for ":". Bool masks and int64; the indices broadcast. */
 FDL_API fdl_tensor *fdl_index(fdl_tensor *x, fdl_list indices);
 typedef struct fdl_index_put_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool accumulate; /* add instead of replacing */
 } fdl_index_put_opts;
 /* A copy of x with x[i, j, ...] = v. */
 FDL_API fdl_tensor *fdl_index_put_opt(fdl_tensor *x, fdl_list indices, fdl_tensor *v,
                                       const fdl_index_put_opts *opts);
 typedef struct fdl_one_hot_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_dtype dtype; /* default int64 */
 } fdl_one_hot_opts;
 /* F.one_hot: int64 [*] -> [*, classes]; classes 0: the largest index + 1. An index outside: FDL_E_RANGE. */
@@ -87,7 +87,7 @@ FDL_API fdl_tensor *fdl_unique_dim(fdl_tensor *x, int dim);
 /* ---- sorting and searching: values are differentiable, positions are int64 -------------------------- */
 
 typedef struct fdl_topk_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool smallest;        /* the k smallest instead of the largest */
     bool unsorted;        /* in any order */
     fdl_tensor **indices; /* their positions along dim, filled when given (scope) */
@@ -95,7 +95,7 @@ typedef struct fdl_topk_opts {
 /* torch.topk -> extent k along dim. k above the extent: FDL_E_RANGE. */
 FDL_API fdl_tensor *fdl_topk_opt(fdl_tensor *x, int64_t k, int dim, const fdl_topk_opts *opts);
 typedef struct fdl_sort_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool descending;
     bool stable;          /* equal elements keep their order */
     fdl_tensor **indices; /* where each stood along dim, filled when given (scope) */
@@ -103,20 +103,20 @@ typedef struct fdl_sort_opts {
 /* torch.sort: the shape of x; NaN is the largest. */
 FDL_API fdl_tensor *fdl_sort_opt(fdl_tensor *x, int dim, const fdl_sort_opts *opts);
 typedef struct fdl_argsort_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool descending, stable;
 } fdl_argsort_opts;
 /* torch.argsort: the positions alone. The shape of x, int64, not differentiable. */
 FDL_API fdl_tensor *fdl_argsort_opt(fdl_tensor *x, int dim, const fdl_argsort_opts *opts);
 typedef struct fdl_kthvalue_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool keepdim;
     fdl_tensor **indices; /* its position along dim, filled when given (scope) */
 } fdl_kthvalue_opts;
 /* torch.kthvalue: the k-th smallest, k from 1, without dim or with extent 1 there (.keepdim). */
 FDL_API fdl_tensor *fdl_kthvalue_opt(fdl_tensor *x, int64_t k, int dim, const fdl_kthvalue_opts *opts);
 typedef struct fdl_unique_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool unsorted;
     fdl_tensor **inverse; /* the shape of x: where each element is in the result */
     fdl_tensor **counts;  /* the result's shape */
@@ -127,7 +127,7 @@ FDL_API fdl_tensor *fdl_unique(fdl_tensor *x);
 FDL_API fdl_tensor *fdl_unique_opt(fdl_tensor *x, const fdl_unique_opts *opts);
 FDL_API fdl_tensor *fdl_unique_consecutive_opt(fdl_tensor *x, const fdl_unique_opts *opts);
 typedef struct fdl_search_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool right; /* behind equal elements instead of before them */
 } fdl_search_opts;
 /* torch.searchsorted: where v's elements would go -> int64, the shape of v. sorted: ascending [n], or [*, n] row by row. */

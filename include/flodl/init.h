@@ -19,7 +19,7 @@ FDL_API fdl_status fdl_init_zeros(fdl_tensor *t);
 FDL_API fdl_status fdl_init_ones(fdl_tensor *t);
 
 typedef struct fdl_init_xavier_opts {
-    int opts_;
+    fdl_by_name opts_;
     double gain; /* default 1 */
 } fdl_init_xavier_opts;
 /* xavier_uniform_: bound gain * sqrt(6 / (fan_in + fan_out)). xavier_normal_: std gain * sqrt(2 / (fan_in +
@@ -37,7 +37,7 @@ typedef enum fdl_nonlinearity {
     FDL_SELU
 } fdl_nonlinearity;
 typedef struct fdl_init_kaiming_opts {
-    int opts_;
+    fdl_by_name opts_;
     double a;     /* slope of the leaky relu that follows, default 0 */
     fdl_fan mode; /* the fan that keeps its variance: default fan_in, the forward pass */
     fdl_nonlinearity nonlinearity;
@@ -58,7 +58,7 @@ FDL_API fdl_status fdl_init_trunc_normal(fdl_tensor *t, double mean, double std,
 /* Uniform within 1 / sqrt(fan_in): the bias of linear and of convolutions. fan_in < 1: FDL_E_ARG. */
 FDL_API fdl_status fdl_init_bias_uniform(fdl_tensor *t, int64_t fan_in);
 typedef struct fdl_init_sparse_opts {
-    int opts_;
+    fdl_by_name opts_;
     double std; /* of what isn't zero, >= 0, default 0.01 */
 } fdl_init_sparse_opts;
 /* sparse_: normal with mean 0, and of each column of a 2-d t [rows, columns] ceil(sparsity * rows) elements zero; which,
@@ -67,7 +67,7 @@ FDL_API fdl_status fdl_init_sparse_opt(fdl_tensor *t, double sparsity, const fdl
 /* eye_: the identity, of a 2-d t (else FDL_E_ARG). */
 FDL_API fdl_status fdl_init_eye(fdl_tensor *t);
 typedef struct fdl_init_dirac_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t groups; /* default 1; must divide the output channels */
 } fdl_init_dirac_opts;
 /* dirac_: a convolution weight (3-d to 5-d, else FDL_E_ARG) that hands as many channels through as it can. */

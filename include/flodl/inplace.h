@@ -11,7 +11,7 @@
 FDL_BEGIN_DECLS
 
 typedef struct fdl_alpha_opts {
-    int opts_;
+    fdl_by_name opts_;
     double alpha; /* factor of the second operand, default 1 */
 } fdl_alpha_opts;
 /* x += alpha * y, x -= alpha * y. `fdl_add_(x, y, .alpha = 2)`. */
@@ -26,7 +26,7 @@ FDL_API fdl_status fdl_mul_scalar_(fdl_tensor *x, double s);
 FDL_API fdl_status fdl_div_scalar_(fdl_tensor *x, double s);
 /* x += value * a * b, x += value * a / b. */
 typedef struct fdl_value_opts {
-    int opts_;
+    fdl_by_name opts_;
     double value; /* default 1 */
 } fdl_value_opts;
 FDL_API fdl_status fdl_addcmul_opt_(fdl_tensor *x, fdl_tensor *a, fdl_tensor *b, const fdl_value_opts *opts);
@@ -49,7 +49,7 @@ FDL_API fdl_status fdl_masked_fill_(fdl_tensor *x, fdl_tensor *mask, double s);
 FDL_API fdl_status fdl_index_copy_(fdl_tensor *x, int dim, fdl_tensor *idx, fdl_tensor *src);
 
 typedef struct fdl_copy_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool non_blocking; /* overlaps between pinned CPU memory and CUDA only */
 } fdl_copy_opts;
 /* x = src, broadcast, converted and moved as needed. */

@@ -9,7 +9,7 @@
 FDL_BEGIN_DECLS
 
 typedef struct fdl_k_adam_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_list max_exp_avg_sqs; /* needed with amsgrad */
     double beta1;             /* default 0.9 */
     double beta2;             /* default 0.999 */
@@ -26,7 +26,7 @@ FDL_API fdl_status fdl_k_fused_adam_opt_(fdl_list params, fdl_list grads, fdl_li
                                          const fdl_k_adam_opts *opts);
 
 typedef struct fdl_k_sgd_opts {
-    int opts_;
+    fdl_by_name opts_;
     double weight_decay, momentum, dampening; /* default 0 */
     bool nesterov, maximize;
     bool first_step; /* the momentum buffers have no history yet */
@@ -37,7 +37,7 @@ FDL_API fdl_status fdl_k_fused_sgd_opt_(fdl_list params, fdl_list grads, fdl_lis
                                         fdl_tensor *lr, const fdl_k_sgd_opts *opts);
 
 typedef struct fdl_k_adagrad_opts {
-    int opts_;
+    fdl_by_name opts_;
     double lr_decay, weight_decay; /* default 0 */
     double eps;                    /* default 1e-10 */
     bool maximize;

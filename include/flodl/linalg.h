@@ -20,7 +20,7 @@ FDL_API fdl_tensor *fdl_outer(fdl_tensor *a, fdl_tensor *b);
 FDL_API fdl_tensor *fdl_inner(fdl_tensor *a, fdl_tensor *b);
 
 typedef struct fdl_addmm_opts {
-    int opts_;
+    fdl_by_name opts_;
     double beta;  /* default 1; FDL_ZERO ignores x, NaN and all */
     double alpha; /* default 1 */
 } fdl_addmm_opts;
@@ -34,7 +34,7 @@ FDL_API fdl_tensor *fdl_addmv_opt(fdl_tensor *x, fdl_tensor *a, fdl_tensor *v, c
 FDL_API fdl_tensor *fdl_addr_opt(fdl_tensor *x, fdl_tensor *a, fdl_tensor *b, const fdl_addmm_opts *opts);
 
 typedef struct fdl_linear_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *bias; /* [out] */
 } fdl_linear_opts;
 /* F.linear: x [*, in], w [out, in] -> [*, out]: x w^T + bias. */
@@ -51,7 +51,7 @@ FDL_API fdl_tensor *fdl_tensordot(fdl_tensor *a, fdl_tensor *b, fdl_shape dims_a
 FDL_API fdl_tensor *fdl_kron(fdl_tensor *a, fdl_tensor *b);
 
 typedef struct fdl_cdist_opts {
-    int opts_;
+    fdl_by_name opts_;
     double p; /* default 2 */
 } fdl_cdist_opts;
 /* torch.cdist: distances of rows, a [B, P, D], b [B, R, D] -> [B, P, R]. The gradient at coincident points is 0. */
@@ -83,7 +83,7 @@ FDL_API fdl_tensor *fdl_linalg_inv(fdl_tensor *x);
 /* torch.linalg.solve: y with a y = b; a [*, n, n], b [*, n] or [*, n, k]. */
 FDL_API fdl_tensor *fdl_linalg_solve(fdl_tensor *a, fdl_tensor *b);
 typedef struct fdl_triangular_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool upper;         /* a's upper triangle counts; default: the lower one */
     bool unitriangular; /* a's diagonal counts as ones */
 } fdl_triangular_opts;
@@ -91,14 +91,14 @@ typedef struct fdl_triangular_opts {
 FDL_API fdl_tensor *fdl_linalg_solve_triangular_opt(fdl_tensor *a, fdl_tensor *b,
                                                     const fdl_triangular_opts *opts);
 typedef struct fdl_lstsq_opts {
-    int opts_;
+    fdl_by_name opts_;
     double rcond; /* singular values below rcond * the largest count as 0; default: epsilon * max(m, n) */
 } fdl_lstsq_opts;
 /* torch.linalg.lstsq: y with the smallest |a y - b|; a [*, m, n], b [*, m, k] -> {solution [*, n, k], residuals, rank,
  * singular values}; the last three are empty where the device's driver doesn't compute them. */
 FDL_API fdl_list fdl_linalg_lstsq_opt(fdl_tensor *a, fdl_tensor *b, const fdl_lstsq_opts *opts);
 typedef struct fdl_pinv_opts {
-    int opts_;
+    fdl_by_name opts_;
     double
         rtol; /* singular values below max(atol, rtol * the largest) count as 0; default epsilon * max(m, n) */
     double atol;    /* default 0 */
@@ -111,20 +111,20 @@ FDL_API fdl_tensor *fdl_linalg_matrix_rank_opt(fdl_tensor *x, const fdl_pinv_opt
 /* ---- decompositions: torch.linalg ------------------------------------------------------------------ */
 
 typedef struct fdl_cholesky_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool upper; /* U with x = U^T U; default L with x = L L^T */
 } fdl_cholesky_opts;
 /* torch.linalg.cholesky: of a symmetric positive-definite [*, n, n], of which one triangle is read. Not positive-definite:
  * FDL_E_ARG. */
 FDL_API fdl_tensor *fdl_linalg_cholesky_opt(fdl_tensor *x, const fdl_cholesky_opts *opts);
 typedef struct fdl_qr_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool complete; /* Q [*, m, m], R [*, m, n]; default Q [*, m, k], R [*, k, n], k = min(m, n) */
 } fdl_qr_opts;
 /* torch.linalg.qr: x [*, m, n] -> {Q, R}, x = Q R. */
 FDL_API fdl_list fdl_linalg_qr_opt(fdl_tensor *x, const fdl_qr_opts *opts);
 typedef struct fdl_svd_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool
         reduced; /* U [*, m, k], Vh [*, k, n], k = min(m, n) (full_matrices=False); default U [*, m, m], Vh [*, n, n] */
 } fdl_svd_opts;
@@ -133,7 +133,7 @@ typedef struct fdl_svd_opts {
 FDL_API fdl_list fdl_linalg_svd_opt(fdl_tensor *x, const fdl_svd_opts *opts);
 FDL_API fdl_tensor *fdl_linalg_svdvals(fdl_tensor *x);
 typedef struct fdl_eigh_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool upper; /* the upper triangle is read; default: the lower one */
 } fdl_eigh_opts;
 /* torch.linalg.eigh: of a symmetric [*, n, n] {eigenvalues [*, n] ascending, eigenvectors as columns [*, n, n]}. eigvalsh: the
@@ -150,14 +150,14 @@ FDL_API fdl_list fdl_linalg_eigvals(fdl_tensor *x);
 /* ---- norms: torch.linalg ------------------------------------------------------------------------------ */
 
 typedef struct fdl_vector_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool keepdim;
 } fdl_vector_norm_opts;
 /* torch.linalg.vector_norm: the p-norm over dims, which it removes (none: all -> []); p as in fdl_norm_dim. */
 FDL_API fdl_tensor *fdl_linalg_vector_norm_opt(fdl_tensor *x, double p, fdl_shape dims,
                                                const fdl_vector_norm_opts *opts);
 typedef struct fdl_matrix_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     /* default: Frobenius. 2, -2: the largest, smallest singular value; 1, -1: the largest, smallest sum of absolute values of a
      * column; INFINITY, -INFINITY: of a row */
     double p;

@@ -24,7 +24,7 @@ typedef enum fdl_reduction {
 /* ---- regression ---------------------------------------------------------------------------------- */
 
 typedef struct fdl_mse_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     fdl_tensor *weight; /* pred's shape; the mean then divides by its sum */
     bool broadcast;     /* let pred and target broadcast */
@@ -34,7 +34,7 @@ FDL_API fdl_tensor *fdl_mse_loss(fdl_tensor *pred, fdl_tensor *target);
 FDL_API fdl_tensor *fdl_mse_loss_opt(fdl_tensor *pred, fdl_tensor *target, const fdl_mse_loss_opts *opts);
 
 typedef struct fdl_l1_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     fdl_tensor *weight; /* pred's shape; the mean then divides by its sum */
     bool broadcast;
@@ -44,7 +44,7 @@ FDL_API fdl_tensor *fdl_l1_loss(fdl_tensor *pred, fdl_tensor *target);
 FDL_API fdl_tensor *fdl_l1_loss_opt(fdl_tensor *pred, fdl_tensor *target, const fdl_l1_loss_opts *opts);
 
 typedef struct fdl_smooth_l1_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     double beta; /* default 1; FDL_ZERO is l1_loss; below 0: FDL_E_ARG */
     bool broadcast;
@@ -55,7 +55,7 @@ FDL_API fdl_tensor *fdl_smooth_l1_loss_opt(fdl_tensor *pred, fdl_tensor *target,
                                            const fdl_smooth_l1_loss_opts *opts);
 
 typedef struct fdl_huber_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     double delta;       /* above 0, default 1 */
     fdl_tensor *weight; /* pred's shape; the mean stays that of the elements, as in PyTorch */
@@ -66,7 +66,7 @@ FDL_API fdl_tensor *fdl_huber_loss(fdl_tensor *pred, fdl_tensor *target);
 FDL_API fdl_tensor *fdl_huber_loss_opt(fdl_tensor *pred, fdl_tensor *target, const fdl_huber_loss_opts *opts);
 
 typedef struct fdl_poisson_nll_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     bool no_log_input; /* pred is the rate itself: pred - target log(pred + eps) */
     bool full;         /* adds Stirling's t log t - t + log(2 pi t) / 2 where t > 1 */
@@ -78,7 +78,7 @@ FDL_API fdl_tensor *fdl_poisson_nll_loss_opt(fdl_tensor *pred, fdl_tensor *targe
                                              const fdl_poisson_nll_loss_opts *opts);
 
 typedef struct fdl_gaussian_nll_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     bool full;  /* adds log(2 pi) / 2 */
     double eps; /* the least variance, default 1e-6 */
@@ -91,7 +91,7 @@ FDL_API fdl_tensor *fdl_gaussian_nll_loss_opt(fdl_tensor *pred, fdl_tensor *targ
 /* ---- one class of C --------------------------------------------------------------------------------- */
 
 typedef struct fdl_cross_entropy_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;  /* the mean divides by the weights of the targets that count */
     fdl_tensor *weight;       /* [C] */
     fdl_opt_i64 ignore_index; /* targets of this value don't count, default FDL_SOME(-100) */
@@ -104,7 +104,7 @@ FDL_API fdl_tensor *fdl_cross_entropy_opt(fdl_tensor *pred, fdl_tensor *target,
                                           const fdl_cross_entropy_opts *opts);
 
 typedef struct fdl_nll_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     fdl_tensor *weight;       /* [C] */
     fdl_opt_i64 ignore_index; /* default FDL_SOME(-100) */
@@ -115,7 +115,7 @@ FDL_API fdl_tensor *fdl_nll_loss(fdl_tensor *pred, fdl_tensor *target);
 FDL_API fdl_tensor *fdl_nll_loss_opt(fdl_tensor *pred, fdl_tensor *target, const fdl_nll_loss_opts *opts);
 
 typedef struct fdl_focal_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     double alpha;       /* default 0.25 */
     double gamma;       /* default 2 */
@@ -127,7 +127,7 @@ FDL_API fdl_tensor *fdl_focal_loss(fdl_tensor *pred, fdl_tensor *target);
 FDL_API fdl_tensor *fdl_focal_loss_opt(fdl_tensor *pred, fdl_tensor *target, const fdl_focal_loss_opts *opts);
 
 typedef struct fdl_multi_margin_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     int p;              /* 1 (default) or 2 */
     double margin;      /* default 1 */
@@ -139,7 +139,7 @@ FDL_API fdl_tensor *fdl_multi_margin_loss_opt(fdl_tensor *pred, fdl_tensor *targ
                                               const fdl_multi_margin_loss_opts *opts);
 
 typedef struct fdl_ctc_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction; /* the mean is of each loss divided by its target's length */
     int64_t blank;           /* class, default 0 */
     bool zero_infinity;      /* a target that doesn't fit its input counts 0, not inf */
@@ -153,7 +153,7 @@ FDL_API fdl_tensor *fdl_ctc_loss_opt(fdl_tensor *log_probs, fdl_tensor *targets,
 /* ---- yes or no ------------------------------------------------------------------------------------- */
 
 typedef struct fdl_binary_cross_entropy_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     fdl_tensor *weight; /* broadcasts to pred's shape */
 } fdl_binary_cross_entropy_opts;
@@ -164,7 +164,7 @@ FDL_API fdl_tensor *fdl_binary_cross_entropy_opt(fdl_tensor *pred, fdl_tensor *t
                                                  const fdl_binary_cross_entropy_opts *opts);
 
 typedef struct fdl_binary_cross_entropy_with_logits_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     fdl_tensor *weight;     /* broadcasts to pred's shape */
     fdl_tensor *pos_weight; /* of the positive side, broadcasts to pred's shape */
@@ -175,7 +175,7 @@ FDL_API fdl_tensor *fdl_binary_cross_entropy_with_logits_opt(
     fdl_tensor *pred, fdl_tensor *target, const fdl_binary_cross_entropy_with_logits_opts *opts);
 
 typedef struct fdl_sigmoid_focal_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     double alpha; /* weight of the positive side, default 0.25 */
     double gamma; /* default 2 */
@@ -187,7 +187,7 @@ FDL_API fdl_tensor *fdl_sigmoid_focal_loss_opt(fdl_tensor *pred, fdl_tensor *tar
                                                const fdl_sigmoid_focal_loss_opts *opts);
 
 typedef struct fdl_multilabel_soft_margin_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     fdl_tensor *weight; /* broadcasts to pred's shape */
 } fdl_multilabel_soft_margin_loss_opts;
@@ -198,7 +198,7 @@ FDL_API fdl_tensor *fdl_multilabel_soft_margin_loss_opt(fdl_tensor *pred, fdl_te
                                                         const fdl_multilabel_soft_margin_loss_opts *opts);
 
 typedef struct fdl_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
 } fdl_loss_opts;
 /* F.soft_margin_loss: log(1 + e^(-target pred)), target 1 or -1, of pred's shape. */
@@ -210,7 +210,7 @@ FDL_API fdl_tensor *fdl_multilabel_margin_loss_opt(fdl_tensor *pred, fdl_tensor 
                                                    const fdl_loss_opts *opts);
 
 typedef struct fdl_dice_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     double eps; /* in both halves of the fraction, default 1 */
 } fdl_dice_loss_opts;
@@ -222,7 +222,7 @@ FDL_API fdl_tensor *fdl_dice_loss_opt(fdl_tensor *pred, fdl_tensor *target, cons
 /* ---- distributions and distances --------------------------------------------------------------------- */
 
 typedef struct fdl_kl_div_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction; /* the mathematical value is FDL_BATCHMEAN; the default is PyTorch's, FDL_MEAN */
     bool log_target;         /* target holds log-probabilities too */
 } fdl_kl_div_opts;
@@ -231,7 +231,7 @@ FDL_API fdl_tensor *fdl_kl_div(fdl_tensor *pred, fdl_tensor *target);
 FDL_API fdl_tensor *fdl_kl_div_opt(fdl_tensor *pred, fdl_tensor *target, const fdl_kl_div_opts *opts);
 
 typedef struct fdl_triplet_margin_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     double margin; /* default 1 */
     double p;      /* of the norm, default 2 */
@@ -247,7 +247,7 @@ FDL_API fdl_tensor *fdl_triplet_margin_loss_opt(fdl_tensor *anchor, fdl_tensor *
 /* Between x and y; ctx is the option's. What it makes dies with the loss. NULL: an error. */
 typedef fdl_tensor *fdl_distance(fdl_tensor *x, fdl_tensor *y, void *ctx);
 typedef struct fdl_triplet_margin_with_distance_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     double margin;          /* above 0, default 1 */
     bool swap;              /* the nearer of anchor and positive to the negative */
@@ -261,7 +261,7 @@ FDL_API fdl_tensor *fdl_triplet_margin_with_distance_loss_opt(
     const fdl_triplet_margin_with_distance_loss_opts *opts);
 
 typedef struct fdl_margin_loss_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_reduction reduction;
     double margin; /* default 0 (hinge_embedding_loss: 1) */
 } fdl_margin_loss_opts;

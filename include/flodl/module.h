@@ -33,7 +33,7 @@ FDL_API fdl_status fdl_eval(fdl_module *m);
 FDL_API bool fdl_is_training(fdl_module *m);
 
 typedef struct fdl_module_to_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_dtype dtype;    /* floating parameters and buffers only */
     bool channels_last; /* 4-d and 5-d parameters */
 } fdl_module_to_opts;
@@ -53,7 +53,7 @@ FDL_API fdl_status fdl_module_detach_state(fdl_module *m);
 typedef struct fdl_params fdl_params;
 
 typedef struct fdl_parameters_opts {
-    int opts_;
+    fdl_by_name opts_;
     const char *
         match; /* a glob over the names: "encoder.*". One that fits none of them, frozen or not: FDL_E_ARG with the closest;
                         * a list that is empty for another reason is none */

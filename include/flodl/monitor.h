@@ -25,7 +25,7 @@ enum { FDL_MONITOR_MAX_METRICS = 256 }; /* in one call */
 /* ---- a run ------------------------------------------------------------------------------------- */
 
 typedef struct fdl_monitor_opts {
-    int opts_;
+    fdl_by_name opts_;
     FILE *out;      /* where the lines go; borrowed until the monitor is freed. Default: stdout */
     bool quiet;     /* no lines; records, ETA and statuses as ever */
     bool resources; /* each epoch's line ends with "CPU: 45%  RSS: 312 MB", this machine's and process's */
@@ -37,7 +37,7 @@ typedef struct fdl_monitor_opts {
 FDL_API fdl_monitor *fdl_monitor_new_opt(int64_t total_epochs, const fdl_monitor_opts *opts);
 
 typedef struct fdl_monitor_log_opts {
-    int opts_;
+    fdl_by_name opts_;
     /* The metrics of this graph, fdl_graph_latest_metrics, as they are: flush it before. */
     fdl_module *graph;
     /* Shown behind those of the graph, in this order. Of a name that comes twice the later value counts, at the first one's
@@ -70,7 +70,7 @@ FDL_API void fdl_monitor_free(fdl_monitor *mon);
 FDL_API fdl_status fdl_monitor_begin(fdl_monitor *mon, int64_t epoch);
 
 typedef struct fdl_monitor_progress_opts {
-    int opts_;
+    fdl_by_name opts_;
     const fdl_metric *metrics; /* as in fdl_monitor_log */
     int64_t samples;           /* samples of this epoch so far: adds "samples/s" */
 } fdl_monitor_progress_opts;

@@ -48,14 +48,14 @@ FDL_API fdl_module *fdl_nn_hardshrink_opt(const fdl_nn_hardshrink_opts *opts);
 FDL_API fdl_module *fdl_nn_threshold(double at, double value);
 
 typedef struct fdl_nn_rrelu_opts {
-    int opts_;
+    fdl_by_name opts_;
     double lower, upper; /* of the slope: default 1/8 and 1/3; lower <= upper */
 } fdl_nn_rrelu_opts;
 /* nn.RReLU: a random slope for each element in training, their mean in evaluation. */
 FDL_API fdl_module *fdl_nn_rrelu_opt(const fdl_nn_rrelu_opts *opts);
 
 typedef struct fdl_nn_prelu_opts {
-    int opts_;
+    fdl_by_name opts_;
     double init; /* default 0.25 */
     fdl_dtype dtype;
     fdl_device device;

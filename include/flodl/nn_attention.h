@@ -11,7 +11,7 @@ FDL_BEGIN_DECLS
 /* ---- attention ----------------------------------------------------------------------------------- */
 
 typedef struct fdl_nn_multihead_attention_opts {
-    int opts_;
+    fdl_by_name opts_;
     double dropout; /* of the attention weights, in training; default 0 */
     bool no_bias;
     int64_t kdim, vdim;    /* features of key and value; default dim */
@@ -39,7 +39,7 @@ FDL_API fdl_module *fdl_nn_multihead_attention_opt(int64_t dim, int64_t heads,
                                                    const fdl_nn_multihead_attention_opts *opts);
 
 typedef struct fdl_nn_mha_forward_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *
         attn_mask; /* [L, S], [N heads, L, S], or [N or 1, heads or 1, L or 1, S]. Bool: true may not attend (the
                             * opposite of fdl_scaled_dot_product_attention's, as in PyTorch). Floating: added to the scores */
@@ -60,7 +60,7 @@ FDL_API fdl_tensor *fdl_nn_mha_forward_opt(fdl_module *m, fdl_tensor *q, fdl_ten
 /* ---- positions ----------------------------------------------------------------------------------- */
 
 typedef struct fdl_nn_rope_opts {
-    int opts_;
+    fdl_by_name opts_;
     double base;      /* as fdl_rope's */
     bool interleaved; /* as fdl_rope's */
     int64_t
@@ -72,7 +72,7 @@ typedef struct fdl_nn_rope_opts {
 FDL_API fdl_module *fdl_nn_rope_opt(int64_t head_dim, const fdl_nn_rope_opts *opts);
 
 typedef struct fdl_nn_rope_forward_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t offset;        /* position of the first row, default 0 */
     fdl_tensor *positions; /* as fdl_rope's; made without the table */
 } fdl_nn_rope_forward_opts;

@@ -12,7 +12,7 @@ FDL_BEGIN_DECLS
 /* A plain option holds for every spatial dim, its _dims form has one number for each (another count, or both
  * forms: FDL_E_ARG). With .kernel_dims k is 0. */
 typedef struct fdl_nn_conv_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t stride;   /* default 1 */
     int64_t padding;  /* default 0 */
     int64_t dilation; /* default 1 */
@@ -32,7 +32,7 @@ FDL_API fdl_module *fdl_nn_conv2d_opt(int64_t in, int64_t out, int64_t k, const 
 FDL_API fdl_module *fdl_nn_conv3d_opt(int64_t in, int64_t out, int64_t k, const fdl_nn_conv_opts *opts);
 
 typedef struct fdl_nn_conv_transpose_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t stride;         /* default 1 */
     int64_t padding;        /* default 0 */
     int64_t output_padding; /* added at one end of the result; less than stride or than dilation; default 0 */
@@ -54,7 +54,7 @@ FDL_API fdl_module *fdl_nn_conv_transpose3d_opt(int64_t in, int64_t out, int64_t
                                                 const fdl_nn_conv_transpose_opts *opts);
 
 typedef struct fdl_nn_conv_transpose_forward_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_shape size; /* the result's extents, FDL_DIMS(H, W), instead of those that output_padding gives */
 } fdl_nn_conv_transpose_forward_opts;
 /* The forward of a transposed convolution (another module: FDL_E_ARG) with output_size: several extents lead to the same one of

@@ -8,7 +8,7 @@
 FDL_BEGIN_DECLS
 
 typedef struct fdl_nn_cosine_similarity_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_opt_i64 dim; /* along which, default 1; negative: from the end */
     double eps;      /* the least norm, above 0, default 1e-8 */
 } fdl_nn_cosine_similarity_opts;
@@ -16,7 +16,7 @@ typedef struct fdl_nn_cosine_similarity_opts {
 FDL_API fdl_module *fdl_nn_cosine_similarity_opt(const fdl_nn_cosine_similarity_opts *opts);
 
 typedef struct fdl_nn_pairwise_distance_opts {
-    int opts_;
+    fdl_by_name opts_;
     double p;   /* of the norm, INFINITY for the largest, default 2; FDL_ZERO counts what differs */
     double eps; /* added to each difference, default 1e-6 */
     bool keepdim;

@@ -10,7 +10,7 @@ FDL_BEGIN_DECLS
 /* ---- embedding ---------------------------------------------------------------------------------- */
 
 typedef struct fdl_nn_embedding_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_opt_i64 padding_idx; /* this row starts zero and gets no gradient; negative counts from the end */
     double max_norm;         /* rows that are used are scaled down to it, in place; default: not */
     double norm_type; /* of max_norm, default 2; CUDA's kernel adds signed powers: even ones, or 1, there */
@@ -24,7 +24,7 @@ typedef struct fdl_nn_embedding_opts {
 FDL_API fdl_module *fdl_nn_embedding_opt(int64_t num, int64_t dim, const fdl_nn_embedding_opts *opts);
 
 typedef struct fdl_nn_embedding_bag_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_bag_mode mode;        /* default FDL_BAG_MEAN; FDL_BAG_SUM, FDL_BAG_MAX */
     fdl_opt_i64 padding_idx;  /* an index that doesn't count; its row starts zero and gets no gradient */
     bool include_last_offset; /* offsets end with the number of indices */
@@ -44,7 +44,7 @@ typedef struct fdl_nn_embedding_bag_opts {
 FDL_API fdl_module *fdl_nn_embedding_bag_opt(int64_t num, int64_t dim, const fdl_nn_embedding_bag_opts *opts);
 
 typedef struct fdl_nn_embedding_bag_forward_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *weights; /* a factor for each index, of indices' shape; FDL_BAG_SUM only (FDL_E_ARG) */
 } fdl_nn_embedding_bag_forward_opts;
 /* The same; offsets NULL: indices are [B, L] (scope). [S] without offsets, or offsets beside [B, L]: FDL_E_ARG; m no
@@ -53,7 +53,7 @@ FDL_API fdl_tensor *fdl_nn_embedding_bag_forward_opt(fdl_module *m, fdl_tensor *
                                                      const fdl_nn_embedding_bag_forward_opts *opts);
 
 typedef struct fdl_nn_position_embedding_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool batch_first; /* [N, L, dim] instead of [L, N, dim] */
     fdl_dtype dtype;
     fdl_device device;

@@ -10,7 +10,7 @@ FDL_BEGIN_DECLS
 /* ---- linear -------------------------------------------------------------------------------------------- */
 
 typedef struct fdl_nn_linear_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool no_bias;
     fdl_param
         *tie; /* use this weight [out, in], such as an embedding's; listed and saved once, gradients add up */
@@ -22,7 +22,7 @@ typedef struct fdl_nn_linear_opts {
 FDL_API fdl_module *fdl_nn_linear_opt(int64_t in, int64_t out, const fdl_nn_linear_opts *opts);
 
 typedef struct fdl_nn_bilinear_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool no_bias;
     fdl_dtype dtype;
     fdl_device device;
@@ -36,7 +36,7 @@ FDL_API fdl_module *fdl_nn_bilinear_opt(int64_t in1, int64_t in2, int64_t out,
 /* ---- shape -------------------------------------------------------------------------------------- */
 
 typedef struct fdl_nn_flatten_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_opt_i64 start; /* default 1: FDL_SOME(0) flattens the batch too */
     fdl_opt_i64 end;   /* default -1 */
 } fdl_nn_flatten_opts;
@@ -54,7 +54,7 @@ FDL_API fdl_module *fdl_nn_select(int dim, int64_t i);
 FDL_API fdl_module *fdl_nn_permute(fdl_shape dims);
 
 typedef struct fdl_nn_scale_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_dtype dtype;
     fdl_device device;
 } fdl_nn_scale_opts;
@@ -65,7 +65,7 @@ FDL_API fdl_module *fdl_nn_scale_opt(fdl_shape shape, double init, const fdl_nn_
 FDL_API fdl_module *fdl_nn_identity(void);
 
 typedef struct fdl_nn_fn_opts {
-    int opts_;
+    fdl_by_name opts_;
     const char *name; /* the module's kind, a lowercase identifier, copied; default "fn" */
 } fdl_nn_fn_opts;
 /* A plain function as a module: fdl_nn_fn(fdl_sin). */

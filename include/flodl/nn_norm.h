@@ -10,7 +10,7 @@ FDL_BEGIN_DECLS
 /* ---- normalisation ------------------------------------------------------------------------------ */
 
 typedef struct fdl_nn_layer_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_shape shape; /* several trailing dims instead of one; n is 0 then */
     double eps;      /* default 1e-5 */
     bool no_affine;  /* no parameters */
@@ -22,7 +22,7 @@ typedef struct fdl_nn_layer_norm_opts {
 FDL_API fdl_module *fdl_nn_layer_norm_opt(int64_t n, const fdl_nn_layer_norm_opts *opts);
 
 typedef struct fdl_nn_rms_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_shape shape; /* as layer_norm's */
     double eps;      /* default: the machine epsilon of x's dtype */
     bool no_affine;
@@ -33,7 +33,7 @@ typedef struct fdl_nn_rms_norm_opts {
 FDL_API fdl_module *fdl_nn_rms_norm_opt(int64_t n, const fdl_nn_rms_norm_opts *opts);
 
 typedef struct fdl_nn_group_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     double eps; /* default 1e-5 */
     bool no_affine;
     fdl_dtype dtype;
@@ -45,7 +45,7 @@ FDL_API fdl_module *fdl_nn_group_norm_opt(int64_t groups, int64_t channels,
                                           const fdl_nn_group_norm_opts *opts);
 
 typedef struct fdl_nn_batch_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     double eps;      /* default 1e-5 */
     double momentum; /* of the running statistics, default 0.1 */
     bool cumulative; /* their plain mean over all batches instead; not together with .momentum */
@@ -76,7 +76,7 @@ typedef fdl_status (*fdl_rank_sum)(fdl_tensor *x, void *ctx);
 FDL_API fdl_status fdl_nn_sync_ranks(fdl_module *m, fdl_rank_sum sum, void *ctx);
 
 typedef struct fdl_nn_instance_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     double eps;      /* default 1e-5 */
     double momentum; /* of the running statistics, default 0.1 */
     bool affine;     /* weight and bias */
@@ -95,7 +95,7 @@ FDL_API fdl_module *fdl_nn_instance_norm2d_opt(int64_t n, const fdl_nn_instance_
 FDL_API fdl_module *fdl_nn_instance_norm3d_opt(int64_t n, const fdl_nn_instance_norm_opts *opts);
 
 typedef struct fdl_nn_local_response_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     double alpha; /* default 1e-4 */
     double beta;  /* default 0.75 */
     double k;     /* default 1 */

@@ -10,7 +10,7 @@ FDL_BEGIN_DECLS
 /* ---- padding: [N, C, ...], N may be missing ------------------------------------------------------ */
 
 typedef struct fdl_nn_pad_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_shape
         sides; /* each side for itself, from the last dim inward: FDL_DIMS(left, right, top, bottom) in 2d; n is 0 then */
 } fdl_nn_pad_opts;

@@ -10,7 +10,7 @@ FDL_BEGIN_DECLS
 /* ---- pooling: [N, C, ...], N may be missing ----------------------------------------------------- */
 
 typedef struct fdl_nn_max_pool_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t stride;                                                  /* default: the kernel */
     int64_t padding;                                                 /* default 0; at most half the kernel */
     int64_t dilation;                                                /* default 1 */
@@ -23,7 +23,7 @@ FDL_API fdl_module *fdl_nn_max_pool2d_opt(int64_t k, const fdl_nn_max_pool_opts 
 FDL_API fdl_module *fdl_nn_max_pool3d_opt(int64_t k, const fdl_nn_max_pool_opts *opts);
 
 typedef struct fdl_nn_avg_pool_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t stride;  /* default: the kernel */
     int64_t padding; /* default 0; at most half the kernel */
     fdl_shape kernel_dims, stride_dims, padding_dims;
@@ -45,7 +45,7 @@ FDL_API fdl_module *fdl_nn_adaptive_max_pool2d(int64_t h, int64_t w);
 FDL_API fdl_module *fdl_nn_adaptive_max_pool3d(int64_t d, int64_t h, int64_t w);
 
 typedef struct fdl_nn_lp_pool_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t stride; /* default: the kernel */
     fdl_shape kernel_dims, stride_dims;
     bool ceil_mode; /* the last window may hang over the end; what is missing there counts as its mean */
@@ -56,7 +56,7 @@ FDL_API fdl_module *fdl_nn_lp_pool2d_opt(double p, int64_t k, const fdl_nn_lp_po
 FDL_API fdl_module *fdl_nn_lp_pool3d_opt(double p, int64_t k, const fdl_nn_lp_pool_opts *opts);
 
 typedef struct fdl_nn_fractional_max_pool_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_shape size;       /* the result's extents, FDL_DIMS(H, W), or one for all; or */
     double ratio;         /* their part of the input's, in (0, 1); or */
     double ratio_dims[3]; /* for each extent: {0.5, 0.7}; exactly one of the three */
@@ -74,7 +74,7 @@ FDL_API fdl_module *fdl_nn_fractional_max_pool3d_opt(int64_t k, const fdl_nn_fra
 FDL_API fdl_tensor *fdl_nn_max_pool_forward(fdl_module *m, fdl_tensor *x, fdl_tensor **indices);
 
 typedef struct fdl_nn_max_unpool_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t stride;  /* default: the kernel */
     int64_t padding; /* default 0 */
     fdl_shape kernel_dims, stride_dims, padding_dims;
@@ -87,7 +87,7 @@ FDL_API fdl_module *fdl_nn_max_unpool2d_opt(int64_t k, const fdl_nn_max_unpool_o
 FDL_API fdl_module *fdl_nn_max_unpool3d_opt(int64_t k, const fdl_nn_max_unpool_opts *opts);
 
 typedef struct fdl_nn_max_unpool_forward_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_shape size; /* the result's extents (output_size), within a stride of the usual ones */
 } fdl_nn_max_unpool_forward_opts;
 /* The forward of a max_unpool with extents of one's own: a pool gives the same for several extents of its input. */

@@ -11,7 +11,7 @@ FDL_BEGIN_DECLS
 
 /* D is 2 when bidirectional, else 1; H is hid, or proj where that is given. */
 typedef struct fdl_nn_recurrent_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t layers; /* default 1 */
     bool no_bias;
     bool batch_first; /* [N, L, in] instead of [L, N, in]; states stay as they are */
@@ -36,13 +36,13 @@ FDL_API fdl_module *fdl_nn_gru_opt(int64_t in, int64_t hid, const fdl_nn_gru_opt
 FDL_API fdl_module *fdl_nn_lstm_opt(int64_t in, int64_t hid, const fdl_nn_lstm_opts *opts);
 
 typedef struct fdl_nn_gru_forward_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *h0;   /* [D layers, N, hid], unbatched without N; default zeros */
     fdl_tensor **h_n; /* the last h of each layer and direction, of h0's shape (scope) */
 } fdl_nn_gru_forward_opts;
 typedef fdl_nn_gru_forward_opts fdl_nn_rnn_forward_opts;
 typedef struct fdl_nn_lstm_forward_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *h0, *c0;     /* [D layers, N, H], [D layers, N, hid]: both or none (FDL_E_ARG) */
     fdl_tensor **h_n, **c_n; /* scope */
 } fdl_nn_lstm_forward_opts;
@@ -64,7 +64,7 @@ FDL_API fdl_packed *fdl_nn_lstm_forward_packed_opt(fdl_module *m, const fdl_pack
 /* ---- recurrent cells: one step ------------------------------------------------------------------ */
 
 typedef struct fdl_nn_cell_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool no_bias;
     bool relu; /* rnn_cell only: instead of tanh */
     fdl_dtype dtype;
@@ -82,7 +82,7 @@ FDL_API fdl_module *fdl_nn_gru_cell_opt(int64_t in, int64_t hid, const fdl_nn_gr
 FDL_API fdl_module *fdl_nn_lstm_cell_opt(int64_t in, int64_t hid, const fdl_nn_lstm_cell_opts *opts);
 
 typedef struct fdl_nn_gru_cell_forward_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *h; /* [N, hid]; default zeros */
 } fdl_nn_gru_cell_forward_opts;
 typedef fdl_nn_gru_cell_forward_opts fdl_nn_rnn_cell_forward_opts;
@@ -95,7 +95,7 @@ FDL_API fdl_tensor *fdl_nn_gru_cell_forward_opt(fdl_module *m, fdl_tensor *x,
 FDL_API fdl_tensor *fdl_nn_lstm_cell_forward(fdl_module *m, fdl_tensor *x, fdl_tensor *h, fdl_tensor *c,
                                              fdl_tensor **c_out);
 typedef struct fdl_nn_lstm_cell_step_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *state; /* [N, 2 hid]: h beside c; default zeros */
 } fdl_nn_lstm_cell_step_opts;
 /* The new state, packed as the old one: [N, 2 hid] (scope). */

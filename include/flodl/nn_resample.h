@@ -11,7 +11,7 @@ FDL_BEGIN_DECLS
 /* ---- other extents ------------------------------------------------------------------------------ */
 
 typedef struct fdl_nn_upsample_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_shape size;            /* the result's extents, or one for all; or */
     double scale;              /* their factor, rounded down; or */
     double scale_dims[3];      /* a factor for each extent: {2, 1.5}; exactly one of the three */
@@ -24,7 +24,7 @@ typedef struct fdl_nn_upsample_opts {
 FDL_API fdl_module *fdl_nn_upsample_opt(const fdl_nn_upsample_opts *opts);
 
 typedef struct fdl_nn_gaussian_blur_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_pad_mode padding_mode; /* what lies outside of x, default zeros */
     bool no_grad;              /* the result has no gradient */
 } fdl_nn_gaussian_blur_opts;
@@ -41,7 +41,7 @@ FDL_API fdl_module *fdl_nn_pixel_unshuffle(int64_t r);
 FDL_API fdl_module *fdl_nn_channel_shuffle(int64_t groups);
 
 typedef struct fdl_nn_unfold_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t dilation;                                                /* default 1 */
     int64_t padding;                                                 /* default 0 */
     int64_t stride;                                                  /* default 1 */

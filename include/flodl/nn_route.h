@@ -9,7 +9,7 @@ FDL_BEGIN_DECLS
 /* ---- parts of a flow: routers of a gate, selectors of a switch, conditions of a loop ------------------ */
 
 typedef struct fdl_nn_router_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_dtype dtype;
     fdl_device device;
 } fdl_nn_router_opts;
@@ -23,7 +23,7 @@ FDL_API fdl_module *fdl_nn_sigmoid_router_opt(int64_t dim, int64_t n, const fdl_
 /* For fdl_flow_switch: branch i >= 0 each time -> int64 [], on the CPU, so that the switch waits for nothing. */
 FDL_API fdl_module *fdl_nn_fixed_selector(int64_t i);
 typedef struct fdl_nn_argmax_selector_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool per_row; /* for a switch with .per_row */
     fdl_dtype dtype;
     fdl_device device;

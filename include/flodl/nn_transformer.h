@@ -10,7 +10,7 @@ FDL_BEGIN_DECLS
 /* ---- encoder ------------------------------------------------------------------------------------- */
 
 typedef struct fdl_nn_transformer_encoder_layer_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t ff;                               /* features between the two linear maps, default 2048 */
     double dropout;                           /* default 0.1 */
     fdl_tensor *(*activation)(fdl_tensor *x); /* default fdl_relu; fdl_gelu or a function of your own */
@@ -28,7 +28,7 @@ FDL_API fdl_module *fdl_nn_transformer_encoder_layer_opt(int64_t dim, int64_t he
                                                          const fdl_nn_transformer_encoder_layer_opts *opts);
 
 typedef struct fdl_nn_transformer_encoder_opts {
-    int opts_;
+    int opts_;        /* whether an error was pending before the options were made */
     fdl_module *norm; /* behind the last layer; taken over */
 } fdl_nn_transformer_encoder_opts;
 /* nn.TransformerEncoder: n layers, one behind the other: `layer` (a transformer_encoder_layer, taken over) and its copies,
@@ -37,7 +37,7 @@ FDL_API fdl_module *fdl_nn_transformer_encoder_opt(fdl_module *layer, int64_t n,
                                                    const fdl_nn_transformer_encoder_opts *opts);
 
 typedef struct fdl_nn_transformer_encoder_forward_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *attn_mask, *key_padding_mask; /* as fdl_nn_mha_forward's */
     bool causal;
 } fdl_nn_transformer_encoder_forward_opts;
@@ -49,7 +49,7 @@ FDL_API fdl_tensor *fdl_nn_transformer_encoder_forward_opt(
 /* ---- decoder ------------------------------------------------------------------------------------- */
 
 typedef struct fdl_nn_transformer_decoder_layer_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t ff;                               /* features between the two linear maps, default 2048 */
     double dropout;                           /* default 0.1 */
     fdl_tensor *(*activation)(fdl_tensor *x); /* default fdl_relu; fdl_gelu or a function of your own */
@@ -68,7 +68,7 @@ FDL_API fdl_module *fdl_nn_transformer_decoder_layer_opt(int64_t dim, int64_t he
                                                          const fdl_nn_transformer_decoder_layer_opts *opts);
 
 typedef struct fdl_nn_transformer_decoder_opts {
-    int opts_;
+    int opts_;        /* whether an error was pending before the options were made */
     fdl_module *norm; /* behind the last layer; taken over */
 } fdl_nn_transformer_decoder_opts;
 /* nn.TransformerDecoder: n layers, one behind the other, each with the memory: `layer` (a transformer_decoder_layer, taken over) and
@@ -77,7 +77,7 @@ FDL_API fdl_module *fdl_nn_transformer_decoder_opt(fdl_module *layer, int64_t n,
                                                    const fdl_nn_transformer_decoder_opts *opts);
 
 typedef struct fdl_nn_transformer_decoder_forward_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *tgt_mask;                /* of the target to itself, [L, L] */
     fdl_tensor *memory_mask;             /* of the target to the memory, [L, S] */
     fdl_tensor *tgt_key_padding_mask;    /* [N, L] */
@@ -95,7 +95,7 @@ FDL_API fdl_tensor *fdl_nn_transformer_decoder_forward_opt(
 /* ---- both ---------------------------------------------------------------------------------------- */
 
 typedef struct fdl_nn_transformer_opts {
-    int opts_;
+    int opts_;                                /* whether an error was pending before the options were made */
     int64_t encoder_layers, decoder_layers;   /* default 6 and 6 */
     int64_t ff;                               /* features between the two linear maps, default 2048 */
     double dropout;                           /* default 0.1 */
@@ -117,7 +117,7 @@ typedef struct fdl_nn_transformer_opts {
 FDL_API fdl_module *fdl_nn_transformer_opt(int64_t dim, int64_t heads, const fdl_nn_transformer_opts *opts);
 
 typedef struct fdl_nn_transformer_forward_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *src_mask, *tgt_mask, *memory_mask; /* [S, S], [L, L], [L, S] */
     fdl_tensor *src_key_padding_mask, *tgt_key_padding_mask,
         *memory_key_padding_mask; /* [N, S], [N, L], [N, S] */

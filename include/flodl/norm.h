@@ -9,7 +9,7 @@ FDL_BEGIN_DECLS
 /* ---- over features ---------------------------------------------------------------------------------- */
 
 typedef struct fdl_layer_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *weight, *bias; /* of the normalised shape */
     double eps;                /* default 1e-5 */
 } fdl_layer_norm_opts;
@@ -17,7 +17,7 @@ typedef struct fdl_layer_norm_opts {
 FDL_API fdl_tensor *fdl_layer_norm_opt(fdl_tensor *x, fdl_shape shape, const fdl_layer_norm_opts *opts);
 
 typedef struct fdl_rms_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *weight; /* of the normalised shape */
     double eps;         /* default: the machine epsilon of x's dtype */
 } fdl_rms_norm_opts;
@@ -26,7 +26,7 @@ typedef struct fdl_rms_norm_opts {
 FDL_API fdl_tensor *fdl_rms_norm_opt(fdl_tensor *x, fdl_shape shape, const fdl_rms_norm_opts *opts);
 
 typedef struct fdl_group_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *weight, *bias; /* [C] */
     double eps;                /* default 1e-5 */
 } fdl_group_norm_opts;
@@ -37,7 +37,7 @@ FDL_API fdl_tensor *fdl_group_norm_opt(fdl_tensor *x, int64_t groups, const fdl_
 /* ---- over the batch ---------------------------------------------------------------------------------- */
 
 typedef struct fdl_batch_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *weight, *bias;              /* [C] */
     fdl_tensor *running_mean, *running_var; /* [C], both or none; without them .training must be true */
     bool training; /* the batch's statistics, which also move the running ones in place; default: the running
@@ -50,7 +50,7 @@ typedef struct fdl_batch_norm_opts {
 FDL_API fdl_tensor *fdl_batch_norm_opt(fdl_tensor *x, const fdl_batch_norm_opts *opts);
 
 typedef struct fdl_instance_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *weight, *bias;              /* [C] */
     fdl_tensor *running_mean, *running_var; /* [C], both or none; moved in place unless .no_input_stats */
     bool no_input_stats;                    /* use the running ones */
@@ -63,7 +63,7 @@ FDL_API fdl_tensor *fdl_instance_norm_opt(fdl_tensor *x, const fdl_instance_norm
 /* ---- over neighbours ----------------------------------------------------------------------------------- */
 
 typedef struct fdl_local_response_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     double alpha; /* default 1e-4 */
     double beta;  /* default 0.75 */
     double k;     /* default 1 */
@@ -76,7 +76,7 @@ FDL_API fdl_tensor *fdl_local_response_norm_opt(fdl_tensor *x, int64_t size,
 /* ---- vectors along a dim ------------------------------------------------------------------------------- */
 
 typedef struct fdl_normalize_opts {
-    int opts_;
+    fdl_by_name opts_;
     double p;   /* of the norm, default 2 */
     double eps; /* default 1e-12 */
 } fdl_normalize_opts;
@@ -84,7 +84,7 @@ typedef struct fdl_normalize_opts {
 FDL_API fdl_tensor *fdl_normalize_opt(fdl_tensor *x, int dim, const fdl_normalize_opts *opts);
 
 typedef struct fdl_cosine_similarity_opts {
-    int opts_;
+    fdl_by_name opts_;
     double eps; /* the least norm, default 1e-8 */
 } fdl_cosine_similarity_opts;
 /* F.cosine_similarity: along dim, which it removes; a and b broadcast. A zero vector gives 0. */
@@ -92,7 +92,7 @@ FDL_API fdl_tensor *fdl_cosine_similarity_opt(fdl_tensor *a, fdl_tensor *b, int 
                                               const fdl_cosine_similarity_opts *opts);
 
 typedef struct fdl_pairwise_distance_opts {
-    int opts_;
+    fdl_by_name opts_;
     double p;   /* of the norm, default 2 */
     double eps; /* added to each difference, default 1e-6 */
     bool keepdim;

@@ -35,7 +35,7 @@ FDL_BEGIN_DECLS
 /* ---- within an epoch ----------------------------------------------------------------------------------- */
 
 typedef struct fdl_record_opts {
-    int opts_;
+    fdl_by_name opts_;
     double weight; /* in the mean of the flush: the samples of a batch; default 1 */
 } fdl_record_opts;
 /* `fdl_graph_record(g, "loss", v)`: adds a number to a metric's buffer. A weight below 0, or not finite:
@@ -50,7 +50,7 @@ FDL_API fdl_status fdl_graph_record_tensor_opt(fdl_module *g, const char *name, 
                                                const fdl_record_opts *opts);
 
 typedef struct fdl_collect_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_opt_i64 reduce; /* FDL_SOME(an fdl_reduce_kind); default FDL_REDUCE_MEAN */
     double weight;      /* as in fdl_graph_record */
 } fdl_collect_opts;

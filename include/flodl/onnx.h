@@ -7,7 +7,7 @@
 FDL_BEGIN_DECLS
 
 typedef struct fdl_onnx_opts {
-    int opts_;
+    fdl_by_name opts_;
     int opset;        /* version of ONNX's operations, 17 to 22; default 17 */
     fdl_dtype dtype;  /* of x, as fdl_module_summary's */
     fdl_inputs more;  /* further inputs in order */

@@ -29,7 +29,7 @@ typedef enum fdl_optim_adjust {
  * add_group what group 0 has; a field that the optimizer doesn't know is FDL_E_ARG. FDL_ZERO is an explicit
  * 0. */
 typedef struct fdl_optim_opts {
-    int opts_;
+    fdl_by_name opts_;
     /* learning rate, >= 0; sgd, adam, adamw, radam, muon, sparse_adam 1e-3; rmsprop, adagrad, adafactor, rprop, asgd 1e-2;
      * adamax, nadam 2e-3; adadelta, lbfgs 1; lion 1e-4 */
     double lr;
@@ -160,7 +160,7 @@ FDL_API bool fdl_optim_needs_closure(const fdl_optim *o);
 FDL_API fdl_status fdl_optim_step_closure(fdl_optim *o, fdl_optim_closure closure, void *ctx, double *loss);
 
 typedef struct fdl_zero_grad_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool set_to_zero; /* fill with zeros; default: drop the gradients, which costs no kernel */
 } fdl_zero_grad_opts;
 /* Forgets the gradients of all parameters. */
@@ -212,7 +212,7 @@ FDL_API double fdl_optim_state_start(const fdl_optim *o, fdl_tensor *state);
 /* ---- gradients of a list of parameters ------------------------------------------------------------- */
 
 typedef struct fdl_clip_opts {
-    int opts_;
+    fdl_by_name opts_;
     double norm_type;        /* default 2; INFINITY: the largest absolute value */
     bool error_if_nonfinite; /* FDL_E_ARG and nothing scaled when the norm is infinite or NaN; waits for the
                                 device */

@@ -17,7 +17,7 @@ FDL_BEGIN_DECLS
 typedef struct fdl_packed fdl_packed;
 
 typedef struct fdl_pack_padded_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool batch_first; /* x is [N, L, *] */
     bool unsorted;    /* lengths in any order: sequences are sorted here, and come back in their own order */
 } fdl_pack_padded_opts;
@@ -26,14 +26,14 @@ typedef struct fdl_pack_padded_opts {
 FDL_API fdl_packed *fdl_pack_padded_opt(fdl_tensor *x, fdl_tensor *lengths, const fdl_pack_padded_opts *opts);
 
 typedef struct fdl_pack_sequence_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool unsorted;
 } fdl_pack_sequence_opts;
 /* torch.nn.utils.rnn.pack_sequence: sequences [length, *] of their own, the longest first unless .unsorted (FDL_E_ARG). Scope. */
 FDL_API fdl_packed *fdl_pack_sequence_opt(fdl_list xs, const fdl_pack_sequence_opts *opts);
 
 typedef struct fdl_pad_packed_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool batch_first;     /* the result is [N, L, *] */
     double value;         /* of the padding, default 0 */
     int64_t total_length; /* L, at least the longest length (FDL_E_ARG); default: that */

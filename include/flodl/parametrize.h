@@ -19,7 +19,7 @@ FDL_BEGIN_DECLS
 /* ---- known ones ------------------------------------------------------------------------------------- */
 
 typedef struct fdl_weight_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_opt_i64
         dim; /* each slice along it has a norm of its own, default FDL_SOME(0); FDL_SOME(-1): one for all, torch's None */
 } fdl_weight_norm_opts;
@@ -28,7 +28,7 @@ typedef struct fdl_weight_norm_opts {
 FDL_API fdl_status fdl_weight_norm_opt(fdl_module *m, const char *name, const fdl_weight_norm_opts *opts);
 
 typedef struct fdl_spectral_norm_opts {
-    int opts_;
+    fdl_by_name opts_;
     int n_power_iterations; /* at each run in training, default 1 */
     double eps;             /* the least norm that a vector is divided by, default 1e-12 */
     fdl_opt_i64
@@ -46,7 +46,7 @@ typedef enum fdl_orthogonal_map {
     FDL_ORTHOGONAL_HOUSEHOLDER /* a product of reflections */
 } fdl_orthogonal_map;
 typedef struct fdl_orthogonal_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_orthogonal_map map;
 } fdl_orthogonal_opts;
 /* torch.nn.utils.parametrizations.orthogonal: the weight [*, rows, columns] has orthonormal columns, or rows if there are fewer.
@@ -70,7 +70,7 @@ FDL_API bool fdl_is_parametrized(fdl_module *m, const char *name);
 FDL_API fdl_tensor *fdl_parametrized(fdl_module *m, const char *name);
 
 typedef struct fdl_parametrize_remove_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool
         leave_original; /* the parameter becomes the original and not the value; where there are two: FDL_E_ARG */
 } fdl_parametrize_remove_opts;

@@ -20,7 +20,7 @@ FDL_BEGIN_DECLS
 FDL_API bool fdl_pattern_matches(const char *pattern, const char *name);
 
 typedef struct fdl_graph_select_opts {
-    int opts_;
+    fdl_by_name opts_;
     const char *kind; /* only parameters in modules of that kind ("layernorm"); may have "*" and "?" in it */
     int min_ndim;     /* only those of so many dims or more: 2 for the weights that decay */
     int max_ndim;     /* only those of so many dims or fewer: 1 for biases and norms; default: all */

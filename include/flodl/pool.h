@@ -15,7 +15,7 @@ FDL_BEGIN_DECLS
 /* ---- pooling ------------------------------------------------------------------------------------- */
 
 typedef struct fdl_max_pool_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t stride;       /* default k */
     int64_t padding;      /* -inf on both sides, at most k / 2; default 0 */
     int64_t dilation;     /* default 1 */
@@ -30,7 +30,7 @@ FDL_API fdl_tensor *fdl_max_pool2d_opt(fdl_tensor *x, int64_t k, const fdl_max_p
 FDL_API fdl_tensor *fdl_max_pool3d_opt(fdl_tensor *x, int64_t k, const fdl_max_pool_opts *opts);
 
 typedef struct fdl_avg_pool_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t stride;  /* default k */
     int64_t padding; /* zeros on both sides, at most k / 2; default 0 */
     bool ceil_mode;
@@ -49,7 +49,7 @@ FDL_API fdl_tensor *fdl_adaptive_avg_pool1d(fdl_tensor *x, fdl_shape size);
 FDL_API fdl_tensor *fdl_adaptive_avg_pool2d(fdl_tensor *x, fdl_shape size);
 FDL_API fdl_tensor *fdl_adaptive_avg_pool3d(fdl_tensor *x, fdl_shape size);
 typedef struct fdl_adaptive_max_pool_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor **indices; /* int64 positions in the plane of x, filled when given (scope) */
 } fdl_adaptive_max_pool_opts;
 FDL_API fdl_tensor *fdl_adaptive_max_pool1d_opt(fdl_tensor *x, fdl_shape size,
@@ -60,7 +60,7 @@ FDL_API fdl_tensor *fdl_adaptive_max_pool3d_opt(fdl_tensor *x, fdl_shape size,
                                                 const fdl_adaptive_max_pool_opts *opts);
 
 typedef struct fdl_lp_pool_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t stride; /* default k */
     bool ceil_mode;
     fdl_shape kernel_dims, stride_dims;
@@ -72,7 +72,7 @@ FDL_API fdl_tensor *fdl_lp_pool2d_opt(fdl_tensor *x, double p, int64_t k, const 
 FDL_API fdl_tensor *fdl_lp_pool3d_opt(fdl_tensor *x, double p, int64_t k, const fdl_lp_pool_opts *opts);
 
 typedef struct fdl_max_unpool_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t stride;  /* default k */
     int64_t padding; /* default 0 */
     fdl_shape
@@ -89,7 +89,7 @@ FDL_API fdl_tensor *fdl_max_unpool3d_opt(fdl_tensor *x, fdl_tensor *indices, int
                                          const fdl_max_unpool_opts *opts);
 
 typedef struct fdl_fractional_max_pool_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_shape size;       /* the result's extents, FDL_DIMS(H, W), or one for all; or */
     double ratio;         /* their part of x's, in (0, 1); or */
     double ratio_dims[3]; /* for each extent: {0.5, 0.7}; exactly one of the three */
@@ -117,7 +117,7 @@ typedef enum fdl_interpolate_mode {
     FDL_INTERPOLATE_AREA       /* means, as adaptive_avg_pool */
 } fdl_interpolate_mode;
 typedef struct fdl_interpolate_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_shape size;            /* the result's extents, or one for all; or */
     double scale;              /* their factor, rounded down; or */
     double scale_dims[3];      /* a factor for each extent: {2, 1.5}; exactly one of the three */
@@ -131,7 +131,7 @@ typedef struct fdl_interpolate_opts {
 FDL_API fdl_tensor *fdl_interpolate_opt(fdl_tensor *x, const fdl_interpolate_opts *opts);
 
 typedef struct fdl_gaussian_blur_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_pad_mode padding_mode; /* what lies outside of x, default zeros */
     bool no_grad;              /* the result has no gradient */
 } fdl_gaussian_blur_opts;
@@ -143,7 +143,7 @@ FDL_API fdl_tensor *fdl_gaussian_blur_opt(fdl_tensor *x, double sigma, const fdl
 typedef enum fdl_grid_mode { FDL_GRID_BILINEAR = 0, FDL_GRID_NEAREST, FDL_GRID_BICUBIC } fdl_grid_mode;
 typedef enum fdl_grid_padding { FDL_GRID_ZEROS = 0, FDL_GRID_BORDER, FDL_GRID_REFLECTION } fdl_grid_padding;
 typedef struct fdl_grid_sample_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_grid_mode mode;            /* default bilinear (trilinear in 5-d); bicubic in 4-d only */
     fdl_grid_padding padding_mode; /* what lies outside, default zeros */
     bool align_corners;            /* -1 and 1 are the corners' centres, not their outer edges */
@@ -152,7 +152,7 @@ typedef struct fdl_grid_sample_opts {
  * grid [N, d, h, w, 3] -> [N, C, d, h, w]. Differentiable in both. */
 FDL_API fdl_tensor *fdl_grid_sample_opt(fdl_tensor *x, fdl_tensor *grid, const fdl_grid_sample_opts *opts);
 typedef struct fdl_affine_grid_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool align_corners;
 } fdl_affine_grid_opts;
 /* F.affine_grid: theta [N, 2, 3] and size FDL_SHAPE(N, C, H, W) -> [N, H, W, 2]; theta [N, 3, 4] and size
@@ -168,7 +168,7 @@ FDL_API fdl_tensor *fdl_pixel_unshuffle(fdl_tensor *x, int64_t r);
 FDL_API fdl_tensor *fdl_channel_shuffle(fdl_tensor *x, int64_t groups);
 
 typedef struct fdl_unfold_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t dilation; /* default 1 */
     int64_t padding;  /* default 0 */
     int64_t stride;   /* default 1 */

@@ -13,7 +13,7 @@
 FDL_BEGIN_DECLS
 
 typedef struct fdl_prune_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_opt_i64 count; /* so many elements (channels) instead of a part; amount is 0 then */
     fdl_tensor *
         scores; /* what is least of these is pruned, of the parameter's shape, in place of its own values; not
@@ -50,7 +50,7 @@ typedef struct fdl_pruned_list {
 } fdl_pruned_list;
 
 typedef struct fdl_prune_global_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_opt_i64 count; /* so many elements instead of a part */
     bool random;       /* any; default: those that are smallest in absolute value */
     fdl_list scores;   /* what is smallest of these is pruned instead, one a parameter, of its shape */

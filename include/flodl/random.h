@@ -24,14 +24,14 @@ FDL_API fdl_tensor *fdl_randint_like_opt(fdl_tensor *x, int64_t low, int64_t hig
                                          const fdl_tensor_opts *opts);
 
 typedef struct fdl_draw_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_generator *generator;
 } fdl_draw_opts;
 /* torch.bernoulli: 0 or 1 in p's dtype, 1 with probability p. p outside [0, 1]: FDL_E_ARG on the CPU. */
 FDL_API fdl_tensor *fdl_bernoulli(fdl_tensor *p);
 FDL_API fdl_tensor *fdl_bernoulli_opt(fdl_tensor *p, const fdl_draw_opts *opts);
 typedef struct fdl_multinomial_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool replacement;
     fdl_generator *generator;
 } fdl_multinomial_opts;
@@ -55,7 +55,7 @@ FDL_API fdl_tensor *fdl_rng_state(fdl_device device);
 FDL_API fdl_status fdl_set_rng_state(fdl_device device, fdl_tensor *state);
 
 typedef struct fdl_deterministic_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool warn_only;
 } fdl_deterministic_opts;
 /* torch.use_deterministic_algorithms, for the whole process: an operation without a deterministic form fails with its

@@ -8,7 +8,7 @@
 FDL_BEGIN_DECLS
 
 typedef struct fdl_checkpoint_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool no_rng_state; /* don't restore the random state for the recomputation; needed while a CUDA graph is
                                    captured */
     void (*release)(

@@ -10,7 +10,7 @@ FDL_BEGIN_DECLS
 /* ---- one step ---------------------------------------------------------------------------------------- */
 
 typedef struct fdl_gru_cell_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *b_ih, *b_hh; /* [3h], both or none */
 } fdl_gru_cell_opts;
 /* torch.gru_cell: x [N, in], h [N, h], w_ih [3h, in], w_hh [3h, h] -> h' [N, h]. Gates r, z, n:
@@ -19,7 +19,7 @@ FDL_API fdl_tensor *fdl_gru_cell_opt(fdl_tensor *x, fdl_tensor *h, fdl_tensor *w
                                      const fdl_gru_cell_opts *opts);
 
 typedef struct fdl_lstm_cell_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *b_ih, *b_hh; /* [4h], both or none */
     fdl_tensor **c_out;      /* c' [N, h], filled when given (scope) */
 } fdl_lstm_cell_opts;
@@ -29,7 +29,7 @@ FDL_API fdl_tensor *fdl_lstm_cell_opt(fdl_tensor *x, fdl_tensor *h, fdl_tensor *
                                       fdl_tensor *w_hh, const fdl_lstm_cell_opts *opts);
 
 typedef struct fdl_rnn_cell_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *b_ih, *b_hh; /* [h], both or none */
     bool relu;               /* instead of tanh */
 } fdl_rnn_cell_opts;
@@ -46,7 +46,7 @@ FDL_API fdl_tensor *fdl_rnn_cell_opt(fdl_tensor *x, fdl_tensor *h, fdl_tensor *w
  * modules see to. */
 
 typedef struct fdl_gru_opts {
-    int opts_;
+    fdl_by_name opts_;
     int layers; /* default 1 */
     bool no_bias;
     double dropout; /* between layers, while training; in [0, 1], default 0 */
@@ -59,7 +59,7 @@ typedef struct fdl_gru_opts {
 FDL_API fdl_tensor *fdl_gru_opt(fdl_tensor *x, fdl_tensor *h0, fdl_list params, const fdl_gru_opts *opts);
 
 typedef struct fdl_lstm_opts {
-    int opts_;
+    fdl_by_name opts_;
     int layers; /* default 1 */
     bool no_bias;
     double dropout;
@@ -74,7 +74,7 @@ FDL_API fdl_tensor *fdl_lstm_opt(fdl_tensor *x, fdl_tensor *h0, fdl_tensor *c0, 
                                  const fdl_lstm_opts *opts);
 
 typedef struct fdl_rnn_opts {
-    int opts_;
+    fdl_by_name opts_;
     int layers; /* default 1 */
     bool no_bias;
     double dropout;
@@ -94,7 +94,7 @@ FDL_API fdl_tensor *fdl_rnn_opt(fdl_tensor *x, fdl_tensor *h0, fdl_list params, 
  * their order, h_n and c_n of each one's last step; .batch_first says nothing then. packed.h makes and takes such tensors. */
 
 typedef struct fdl_pack_steps_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool batch_first;         /* x is [N, L, *] */
     fdl_tensor **batch_sizes; /* int64 [longest length] on the CPU, filled when given (scope) */
 } fdl_pack_steps_opts;
@@ -103,7 +103,7 @@ typedef struct fdl_pack_steps_opts {
 FDL_API fdl_tensor *fdl_pack_steps_opt(fdl_tensor *x, fdl_tensor *lengths, const fdl_pack_steps_opts *opts);
 
 typedef struct fdl_unpack_steps_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool batch_first;     /* the result is [N, L, *] */
     double value;         /* of the padding, default 0 */
     int64_t total_length; /* L, at least the longest length; default: that */
@@ -114,7 +114,7 @@ FDL_API fdl_tensor *fdl_unpack_steps_opt(fdl_tensor *x, fdl_tensor *batch_sizes,
                                          const fdl_unpack_steps_opts *opts);
 
 typedef struct fdl_pad_sequence_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool batch_first; /* the result is [N, L, *] */
     double value;     /* of the padding, default 0 */
 } fdl_pad_sequence_opts;
@@ -127,7 +127,7 @@ FDL_API fdl_tensor *fdl_pad_sequence_opt(fdl_list xs, const fdl_pad_sequence_opt
 typedef enum fdl_rnn_kind { FDL_RNN_TANH = 0, FDL_RNN_RELU, FDL_RNN_LSTM, FDL_RNN_GRU } fdl_rnn_kind;
 
 typedef struct fdl_rnn_flatten_opts {
-    int opts_;
+    fdl_by_name opts_;
     int layers; /* default 1 */
     bool no_bias;
     bool bidirectional, batch_first;

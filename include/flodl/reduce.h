@@ -11,30 +11,30 @@ FDL_BEGIN_DECLS
 /* ---- options ------------------------------------------------------------------------------------ */
 
 typedef struct fdl_sum_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_dtype dtype; /* converts first; default: x's, int64 for the sum and product of integers and bools */
 } fdl_sum_opts;
 typedef struct fdl_sum_dim_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool keepdim;    /* leave the reduced dims with extent 1 */
     fdl_dtype dtype; /* converts first, as in fdl_sum */
 } fdl_sum_dim_opts;
 typedef struct fdl_dim_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool keepdim; /* leave the reduced dims with extent 1 */
 } fdl_dim_opts;
 typedef struct fdl_pick_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool keepdim;         /* leave the reduced dim with extent 1 */
     fdl_tensor **indices; /* int64 positions along dim, filled when given (scope) */
 } fdl_pick_opts;
 typedef struct fdl_var_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_opt_i64
         correction; /* n - correction is the divisor; default 1 (Bessel), FDL_SOME(0) for a population */
 } fdl_var_opts;
 typedef struct fdl_var_dim_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool keepdim;           /* leave the reduced dim with extent 1 */
     fdl_opt_i64 correction; /* as in fdl_var */
 } fdl_var_dim_opts;
@@ -79,7 +79,7 @@ FDL_API fdl_tensor *fdl_norm(fdl_tensor *x);
 /* torch.linalg.vector_norm: the p-norm along dim; p is any number: INFINITY the largest, 0 the count of non-zeros. */
 FDL_API fdl_tensor *fdl_norm_dim_opt(fdl_tensor *x, double p, int dim, const fdl_dim_opts *opts);
 typedef struct fdl_dist_opts {
-    int opts_;
+    fdl_by_name opts_;
     double p; /* default 2 */
 } fdl_dist_opts;
 /* torch.dist: the p-norm of a - b -> []. */
@@ -132,7 +132,7 @@ FDL_API fdl_tensor *fdl_all_dim_opt(fdl_tensor *x, int dim, const fdl_dim_opts *
 /* torch.histc -> [bins]: counts of lo <= x <= hi (both 0: x's own range), in x's floating dtype. */
 FDL_API fdl_tensor *fdl_histc(fdl_tensor *x, int64_t bins, double lo, double hi);
 typedef struct fdl_bincount_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor *weights; /* [n]: summed instead of counted */
     int64_t minlength;
 } fdl_bincount_opts;
@@ -146,7 +146,7 @@ FDL_API fdl_tensor *fdl_cumsum(fdl_tensor *x, int dim);
 FDL_API fdl_tensor *fdl_cumprod(fdl_tensor *x, int dim);
 FDL_API fdl_tensor *fdl_logcumsumexp(fdl_tensor *x, int dim);
 typedef struct fdl_cummax_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_tensor **indices; /* int64, the shape of x, filled when given (scope) */
 } fdl_cummax_opts;
 /* torch.cummax, torch.cummin: the largest and the smallest so far. */
@@ -156,7 +156,7 @@ FDL_API fdl_tensor *fdl_cummin_opt(fdl_tensor *x, int dim, const fdl_cummax_opts
 FDL_API fdl_tensor *fdl_diff(fdl_tensor *x, int dim);
 
 typedef struct fdl_trapezoid_opts {
-    int opts_;
+    fdl_by_name opts_;
     double dx;     /* distance of two points, default 1 */
     fdl_tensor *x; /* or the points themselves: [n], or of y's shape */
 } fdl_trapezoid_opts;

@@ -20,7 +20,7 @@ FDL_BEGIN_DECLS
 typedef struct fdl_runner fdl_runner;
 
 typedef struct fdl_runner_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_dtype autocast; /* FDL_BFLOAT16 or FDL_FLOAT16: the pass runs under autocast */
     fdl_trainer_capture
         capture;   /* FDL_CAPTURE_REQUIRE: FDL_E_STATE with the reason where a pass can't be recorded */

@@ -29,7 +29,7 @@ FDL_API void fdl_sched_free(fdl_sched *s);
 /* ---- schedules ------------------------------------------------------------------------------------- */
 
 typedef struct fdl_sched_constant_opts {
-    int opts_;
+    fdl_by_name opts_;
     double factor; /* of the first n steps, >= 0, default 1; torch's default is 1 / 3 */
     int64_t n;     /* how many steps have it, default 5 */
 } fdl_sched_constant_opts;
@@ -37,7 +37,7 @@ typedef struct fdl_sched_constant_opts {
 FDL_API fdl_sched *fdl_sched_constant_opt(double lr, const fdl_sched_constant_opts *opts);
 
 typedef struct fdl_sched_step_opts {
-    int opts_;
+    fdl_by_name opts_;
     double gamma; /* factor at each fall, > 0, default 0.1 */
 } fdl_sched_step_opts;
 /* lr * gamma^(t / size), rounded down. torch StepLR. */
@@ -48,7 +48,7 @@ FDL_API fdl_sched *fdl_sched_multi_step_opt(double lr, fdl_ints milestones, cons
 FDL_API fdl_sched *fdl_sched_exponential(double lr, double gamma);
 
 typedef struct fdl_sched_cosine_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool periodic; /* rise again after total, as torch CosineAnnealingLR does; default: stay at min */
 } fdl_sched_cosine_opts;
 /* Half a cosine from lr at 0 to min at total. */
@@ -58,7 +58,7 @@ FDL_API fdl_sched *fdl_sched_cosine_opt(double lr, double min, int64_t total,
  * LinearLR, whose defaults are 1/3, 1 and 5. */
 FDL_API fdl_sched *fdl_sched_linear(double lr, double start, double end, int64_t n);
 typedef struct fdl_sched_polynomial_opts {
-    int opts_;
+    fdl_by_name opts_;
     double power; /* > 0, default 1 */
 } fdl_sched_polynomial_opts;
 /* lr * (1 - t / n)^power, 0 from n on. torch PolynomialLR, whose default for n is 5. */
@@ -75,7 +75,7 @@ FDL_API fdl_sched *fdl_sched_fn(double (*fn)(int64_t step, void *ctx), void *ctx
 /* ---- schedules that come back -------------------------------------------------------------------------- */
 
 typedef struct fdl_sched_one_cycle_opts {
-    int opts_;
+    fdl_by_name opts_;
     double pct_start;     /* part of total that rises, in [0, 1], default 0.3 */
     double div;           /* first rate is max / div, default 25 */
     double final_div;     /* last rate is the first / final_div, default 1e4 */
@@ -96,7 +96,7 @@ typedef enum fdl_cyclic_mode {
     FDL_CYCLIC_EXP_RANGE       /* gamma^t as high */
 } fdl_cyclic_mode;
 typedef struct fdl_sched_cyclic_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t down; /* steps of the fall, default up */
     fdl_cyclic_mode mode;
     double gamma; /* of FDL_CYCLIC_EXP_RANGE, > 0, default 1 */
@@ -114,7 +114,7 @@ typedef struct fdl_sched_cyclic_opts {
 FDL_API fdl_sched *fdl_sched_cyclic_opt(double lo, double hi, int64_t up, const fdl_sched_cyclic_opts *opts);
 
 typedef struct fdl_sched_cosine_restarts_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t mult; /* how much longer each fall is than the one before, >= 1, default 1 */
 } fdl_sched_cosine_restarts_opts;
 /* Half a cosine from lr to min in t0 steps, and at once from lr again. torch CosineAnnealingWarmRestarts. */
@@ -143,7 +143,7 @@ FDL_API fdl_sched *fdl_sched_product(fdl_sched *a, fdl_sched *b);
 typedef enum fdl_plateau_mode { FDL_PLATEAU_MIN = 0, FDL_PLATEAU_MAX } fdl_plateau_mode;
 
 typedef struct fdl_plateau_opts {
-    int opts_;
+    fdl_by_name opts_;
     double factor;         /* in (0, 1), default 0.1 */
     fdl_opt_i64 patience;  /* observations without improvement that are borne, default FDL_SOME(10) */
     fdl_plateau_mode mode; /* whether less or more is better */

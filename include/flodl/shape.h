@@ -67,7 +67,7 @@ FDL_API fdl_tensor *fdl_roll(fdl_tensor *x, int64_t shift, int dim);
 FDL_API fdl_tensor *fdl_rot90(fdl_tensor *x, int64_t k, int d0, int d1);
 
 typedef struct fdl_diagonal_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t offset; /* above the main diagonal, or below it when negative */
 } fdl_diagonal_opts;
 /* torch.diagonal of dims d0 and d1, appended as the last dim; a view. torch.diag_embed is its inverse. */
@@ -90,7 +90,7 @@ typedef enum fdl_pad_mode {
     FDL_PAD_CIRCULAR
 } fdl_pad_mode;
 typedef struct fdl_pad_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_pad_mode mode;
     double value; /* of the constant mode, default 0 */
 } fdl_pad_opts;
@@ -125,7 +125,7 @@ FDL_API fdl_list fdl_dsplit(fdl_tensor *x, int64_t n);
 
 typedef enum fdl_indexing { FDL_IJ = 0, FDL_XY } fdl_indexing;
 typedef struct fdl_meshgrid_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_indexing indexing; /* default "ij": the first tensor varies along dim 0 */
 } fdl_meshgrid_opts;
 /* torch.meshgrid: [n], [m], ... -> each [n, m, ...]. */
@@ -133,7 +133,7 @@ FDL_API fdl_list fdl_meshgrid_opt(fdl_list list, const fdl_meshgrid_opts *opts);
 /* torch.cartesian_prod: [n], [m], ... -> [n m ..., count of them]. torch.combinations: [n] -> [n over r, r]. */
 FDL_API fdl_tensor *fdl_cartesian_prod(fdl_list list);
 typedef struct fdl_combinations_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool with_replacement;
 } fdl_combinations_opts;
 FDL_API fdl_tensor *fdl_combinations_opt(fdl_tensor *x, int64_t r, const fdl_combinations_opts *opts);

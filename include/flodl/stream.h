@@ -24,7 +24,7 @@ typedef struct fdl_event fdl_event;
 /* ---- streams ------------------------------------------------------------------------------------------ */
 
 typedef struct fdl_cuda_stream_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool high_priority;
 } fdl_cuda_stream_opts;
 /* torch.cuda.Stream: one of libtorch's 32 streams of each priority and device, in turns, so that two handles may be on the
@@ -60,7 +60,7 @@ FDL_API fdl_status fdl_record_stream(fdl_tensor *x, fdl_stream *s);
 /* ---- events ------------------------------------------------------------------------------------------- */
 
 typedef struct fdl_cuda_event_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool timing; /* fdl_cuda_event_elapsed_ms works; costs a little */
     bool
         external; /* recorded inside a capture it marks a place of each replay, for the host and for other streams; without

@@ -19,7 +19,7 @@ typedef struct fdl_inputs {
 } fdl_inputs;
 
 typedef struct fdl_summary_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_dtype dtype; /* of x; default: that of the model's parameters; FDL_INT64 for an embedding's indices */
     fdl_inputs more; /* further inputs in order: FDL_INPUTS({.shape = FDL_SHAPE(-1, 8)}, ...) */
     int depth; /* rows this deep at most, 1: the outermost nodes; what lies deeper counts with them. Default: all */

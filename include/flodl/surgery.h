@@ -49,7 +49,7 @@ FDL_API fdl_module *fdl_module_clone(fdl_module *m);
 FDL_API fdl_status fdl_graph_replace(fdl_module *g, const char *path, fdl_module *m);
 
 typedef struct fdl_graph_adapt_opts {
-    int opts_;
+    fdl_by_name opts_;
     const char *kind; /* which modules, default "linear" */
 } fdl_graph_adapt_opts;
 /* Puts make(m) in the place of each module m of that kind at or below what the pattern matches (patterns.h; NULL: all of g), and
@@ -63,7 +63,7 @@ FDL_API int fdl_graph_adapt_opt(fdl_module *g, const char *pattern,
 /* ---- low-rank adapters ------------------------------------------------------------------------------------- */
 
 typedef struct fdl_nn_lora_opts {
-    int opts_;
+    fdl_by_name opts_;
     double alpha;    /* the adapter counts alpha / rank, default rank */
     double dropout;  /* of the adapter's input in training, [0, 1) */
     bool train_base; /* don't freeze the layer */

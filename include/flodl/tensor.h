@@ -15,7 +15,7 @@ typedef struct fdl_generator fdl_generator; /* random.h */
 /* ---- creation ---------------------------------------------------------------------------------- */
 
 typedef struct fdl_tensor_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_dtype
         dtype; /* default: float32, or what fdl_set_default_dtype said, unless the function says otherwise */
     fdl_device device; /* default: the thread's default device */
@@ -37,7 +37,7 @@ FDL_API fdl_tensor *fdl_arange_opt(double start, double end, double step, const 
 /* torch.linspace: n values, both ends included -> [n]. n < 0: FDL_E_ARG. */
 FDL_API fdl_tensor *fdl_linspace_opt(double start, double end, int64_t n, const fdl_tensor_opts *opts);
 typedef struct fdl_logspace_opts {
-    int opts_;
+    fdl_by_name opts_;
     double base; /* default 10 */
     fdl_dtype dtype;
     fdl_device device;
@@ -46,7 +46,7 @@ typedef struct fdl_logspace_opts {
 /* torch.logspace: base^start to base^end, the exponents evenly spaced, both ends included -> [n]. n < 0: FDL_E_ARG. */
 FDL_API fdl_tensor *fdl_logspace_opt(double start, double end, int64_t n, const fdl_logspace_opts *opts);
 typedef struct fdl_eye_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t m; /* columns, default n */
     fdl_dtype dtype;
     fdl_device device;
@@ -80,7 +80,7 @@ FDL_API fdl_tensor *fdl_from_bytes_opt(const void *data, size_t nbytes, fdl_dtyp
                                        const fdl_tensor_opts *opts);
 
 typedef struct fdl_from_blob_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_dtype dtype;            /* default float32 */
     fdl_shape strides;          /* in elements; ndim 0: contiguous */
     void (*release)(void *ctx); /* called once, when the last reference dies, on whatever thread that is */
@@ -137,7 +137,7 @@ FDL_API bool fdl_all_finite(fdl_tensor *x);
 /* torch.equal: same shape, dtype and values. */
 FDL_API bool fdl_same(fdl_tensor *a, fdl_tensor *b);
 typedef struct fdl_allclose_opts {
-    int opts_;
+    fdl_by_name opts_;
     double rtol; /* default 1e-5 */
     double atol; /* default 1e-8 */
     bool equal_nan;
@@ -159,7 +159,7 @@ FDL_API fdl_device fdl_default_device(void);
 /* Tensor.to(dtype): the shape of x; the same tensor when it has that dtype already. Differentiable between floating dtypes. */
 FDL_API fdl_tensor *fdl_to_dtype(fdl_tensor *x, fdl_dtype dtype);
 typedef struct fdl_to_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_dtype dtype;
     fdl_device device;
     bool non_blocking; /* overlaps between pinned CPU memory and CUDA only */
@@ -245,11 +245,11 @@ FDL_END_DECLS
 /* A 1-d tensor from a literal list: float32, or int64. */
 #define fdl_vec(...)                                                                                \
     fdl_from_f64_opt((const double[]){__VA_ARGS__},                                                 \
-                     (fdl_shape){1, {(int64_t)(sizeof((double[]){__VA_ARGS__}) / sizeof(double))}}, \
+                     (fdl_shape){{(int64_t)(sizeof((double[]){__VA_ARGS__}) / sizeof(double))}, 1}, \
                      &(fdl_tensor_opts){.dtype = FDL_FLOAT32})
 #define fdl_ivec(...)                                                         \
     fdl_from_i64_opt((const int64_t[]){__VA_ARGS__},                          \
-                     (fdl_shape){1, {(int64_t)FDL_COUNT_INTS_(__VA_ARGS__)}}, \
+                     (fdl_shape){{(int64_t)FDL_COUNT_INTS_(__VA_ARGS__)}, 1}, \
                      &(fdl_tensor_opts){.opts_ = 0})
 #define fdl_allclose(a, ...) fdl_allclose_(a, __VA_ARGS__, .opts_ = 0)
 #define fdl_allclose_(a, b, ...) fdl_allclose_opt(a, b, &(fdl_allclose_opts){__VA_ARGS__})

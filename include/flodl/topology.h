@@ -21,7 +21,7 @@ typedef struct fdl_function {
 } fdl_function;
 
 typedef struct fdl_topology_opts {
-    int opts_;
+    fdl_by_name opts_;
     const fdl_kind *const *kinds;  /* of modules of one's own, for reading: FDL_KINDS(&scale_kind, ...) */
     const fdl_function *functions; /* of one's own: FDL_FUNCTIONS({.name = "swirl", .f = swirl}) */
     const char

@@ -76,7 +76,7 @@ typedef enum fdl_trainer_layout {
 } fdl_trainer_layout;
 
 typedef struct fdl_trainer_opts {
-    int opts_;
+    fdl_by_name opts_;
     void *ctx; /* handed to the loss function and to the callbacks */
     double
         clip_norm; /* most that the norm of all gradients may be: fdl_clip_grad_norm; default: no clipping */
@@ -132,7 +132,7 @@ FDL_API fdl_status fdl_trainer_plan(fdl_trainer *tr, FILE *file);
 /* ---- stopping and going on ----------------------------------------------------------------------------- */
 
 typedef struct fdl_trainer_save_opts {
-    int opts_;
+    fdl_by_name opts_;
     const fdl_loader *loader;     /* whose place goes with it */
     const fdl_progress *progress; /* ... or this, of which step, losses and loss_sum are the trainer's */
     const fdl_plateau *plateau;
@@ -149,7 +149,7 @@ typedef struct fdl_trainer_save_opts {
 FDL_API fdl_status fdl_trainer_save_opt(fdl_trainer *tr, const char *path, const fdl_trainer_save_opts *opts);
 
 typedef struct fdl_trainer_load_opts {
-    int opts_;
+    fdl_by_name opts_;
     fdl_plateau *plateau;
     fdl_rng *host_rng;
     fdl_progress *progress; /* where to go on: fdl_data_epoch(loader, p.epoch, .skip = p.batch) */
@@ -172,7 +172,7 @@ FDL_API fdl_status fdl_trainer_load_opt(fdl_trainer *tr, const char *path, const
  */
 typedef struct fdl_step_graph fdl_step_graph;
 typedef struct fdl_train_capture_opts {
-    int opts_;
+    fdl_by_name opts_;
     void *ctx;      /* handed to the loss function */
     int64_t warmup; /* eager steps before the capture: 3, and no fewer: they are compared */
     bool
@@ -237,7 +237,7 @@ typedef struct fdl_fit_report {
 } fdl_fit_report;
 
 typedef struct fdl_trainer_fit_opts {
-    int opts_;
+    fdl_by_name opts_;
     int64_t epochs; /* default 1 */
     fdl_loader
         *validate; /* measured after each epoch in eval mode, without recording; the model is in training

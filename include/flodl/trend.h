@@ -66,7 +66,7 @@ FDL_API bool fdl_trend_converged(const fdl_trend *t, int64_t w, double tol);
 /* ---- the best point -------------------------------------------------------------------------------------- */
 
 typedef struct fdl_trend_best_opts {
-    int opts_;
+    fdl_by_name opts_;
     bool highest;     /* of an accuracy the highest point is the best; default: the lowest */
     double min_delta; /* a point is better only if it is better by more than this; 0 or more */
 } fdl_trend_best_opts;

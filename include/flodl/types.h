@@ -86,9 +86,14 @@ enum { FDL_MAX_DIMS = 12 };
 
 /* A shape, or several dims. ndim 0 is the shape of a 0-d tensor. */
 typedef struct fdl_shape {
-    int ndim;
     int64_t d[FDL_MAX_DIMS];
+    int ndim; /* last, so that numbers without FDL_DIMS, .padding_dims = {2, 1}, are seen to lack it */
 } fdl_shape;
+/* Whether numbers are there and their count isn't: FDL_DIMS was forgotten. */
+static inline bool fdl_shape_lacks_count(const fdl_shape *s)
+{
+    return s->ndim == 0 && s->d[0] != 0;
+}
 
 /* Tensors in order. A list that a function returns lives in the current scope, its array too; {0, NULL} is failure. */
 typedef struct fdl_list {
@@ -114,9 +119,9 @@ FDL_API int64_t fdl_shape_numel(fdl_shape shape);
 #ifndef __cplusplus
 #define FDL_COUNT_INTS_(...) (sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
 /* A shape, FDL_SHAPE(32, 3, 224, 224); several dims, FDL_DIMS(0, 1); the shape of a 0-d tensor. Values, which may be kept. */
-#define FDL_SHAPE(...) ((fdl_shape){(int)FDL_COUNT_INTS_(__VA_ARGS__), {__VA_ARGS__}})
+#define FDL_SHAPE(...) ((fdl_shape){{__VA_ARGS__}, (int)FDL_COUNT_INTS_(__VA_ARGS__)})
 #define FDL_DIMS(...) FDL_SHAPE(__VA_ARGS__)
-#define FDL_SCALAR ((fdl_shape){0, {0}})
+#define FDL_SCALAR ((fdl_shape){{0}, 0})
 /* Integers and tensors in order: FDL_INTS(30, 60, 90), FDL_LIST(a, b). Their arrays live as long as the enclosing block. */
 #define FDL_INTS(...) ((fdl_ints){(int)FDL_COUNT_INTS_(__VA_ARGS__), (const int64_t[]){__VA_ARGS__}})
 #define FDL_LIST(...) (fdl_list_of((fdl_tensor *[]){__VA_ARGS__, FDL_END}))

@@ -18,7 +18,7 @@ FDL_BEGIN_DECLS
 typedef struct fdl_worker fdl_worker;
 
 typedef struct fdl_worker_opts {
-    int opts_;
+    fdl_by_name opts_;
     int queue; /* jobs that may wait, beside the one that runs; default 0: any number */
 } fdl_worker_opts;
 /* Owned: fdl_worker_free. queue < 0: FDL_E_ARG. */
@@ -28,7 +28,7 @@ FDL_API fdl_worker *fdl_worker_new_opt(const fdl_worker_opts *opts);
 FDL_API void fdl_worker_free(fdl_worker *w);
 
 typedef struct fdl_worker_submit_opts {
-    int opts_;
+    fdl_by_name opts_;
     void (*drop)(
         void *arg); /* called with arg once: after the job, or where it never runs, as when this call fails */
 } fdl_worker_submit_opts;

@@ -95,7 +95,7 @@ static fdl_tensor *image_tensor(const struct idx *x)
     unsigned char *content = read_content(x);
     if (!content)
         return NULL;
-    fdl_shape shape = {4, {(int64_t)x->extent[0], 1, (int64_t)x->extent[1], (int64_t)x->extent[2]}};
+    fdl_shape shape = {{(int64_t)x->extent[0], 1, (int64_t)x->extent[1], (int64_t)x->extent[2]}, 4};
     fdl_tensor *t =
         fdl_from_blob(content + x->head, shape, .dtype = FDL_UINT8, .release = free, .ctx = content);
     if (!t)

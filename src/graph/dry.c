@@ -104,7 +104,7 @@ static void after(fdl_module *m, int n, fdl_tensor *const *inputs, const char *c
     note_result(it, n, inputs, y);
     if (!m->kind || !m->kind->work)
         return;
-    fdl_shape shapes[8] = {{0}};
+    fdl_shape shapes[8] = {{{0}, 0}};
     for (int i = 0; i < n && i < 8; i++)
         shapes[i] = fdl_shape_of(inputs[i]);
     it->work += m->kind->work(&(fdl_call){.module = m,

@@ -77,7 +77,7 @@ static void after_module(void *ctx, fdl_module *m, int n, fdl_tensor *const *inp
         onnx_refuse(o, "this kind isn't told in ONNX");
         return;
     }
-    fdl_shape shapes[8] = {{0}};
+    fdl_shape shapes[8] = {{{0}, 0}};
     const char *in[8];
     if (n > 8) {
         onnx_refuse(o, "more than 8 inputs");

@@ -315,7 +315,7 @@ fdl_module *fdl_flow_merge_opt(fdl_merge_kind kind, const fdl_flow_merge_opts *o
     static const fdl_flow_merge_opts none = {0};
     if (!opts)
         opts = &none;
-    if (opts->dim.set && kind != FDL_MERGE_CAT && kind != FDL_MERGE_STACK)
+    if (fdl_opt_given(opts->dim) && kind != FDL_MERGE_CAT && kind != FDL_MERGE_STACK)
         return fdl_fail_null(FDL_E_ARG, "fdl_flow_merge: .dim is for FDL_MERGE_CAT and FDL_MERGE_STACK");
     fdl_module *step = merge_step((joining){.kind = kind, .dim = (int)fdl_opt_int(opts->dim, -1)});
     return DESCRIBED(step, flow_merge, (merge_args){kind, *opts});

@@ -198,14 +198,14 @@ static size_t size_of(fdl_field_type type)
         return sizeof(int);
     case FDL_FIELD_INT64:
         return sizeof(int64_t);
-    case FDL_FIELD_OPT_INT:
-        return sizeof(bool); /* .set */
     case FDL_FIELD_DOUBLE:
     case FDL_FIELD_OPT_DOUBLE:
         return sizeof(double);
-    case FDL_FIELD_SHAPE:
     case FDL_FIELD_TEXTS:
         return sizeof(int); /* the number of elements */
+    case FDL_FIELD_SHAPE:
+    case FDL_FIELD_OPT_INT:
+        break; /* is_left_out sees to them */
     case FDL_FIELD_END:
     case FDL_FIELD_TEXT:
     case FDL_FIELD_FUNCTION:
@@ -291,7 +291,13 @@ static bool is_left_out(fdl_module *m, const fdl_field *f, const void *at)
     }
     if (f->type == FDL_FIELD_MODULE || f->type == FDL_FIELD_MODULES)
         return !f->required && !module_field_child(m, f, 0);
-    return !f->required && all_zero(at, size_of(f->type));
+    if (f->required)
+        return false;
+    if (f->type == FDL_FIELD_SHAPE)
+        return ((const fdl_shape *)at)->ndim == 0;
+    if (f->type == FDL_FIELD_OPT_INT)
+        return !fdl_opt_given(*(const fdl_opt_i64 *)at);
+    return all_zero(at, size_of(f->type));
 }
 
 /* The error that is this model's has the place and the kind in front of it. */

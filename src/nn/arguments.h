@@ -28,6 +28,17 @@ static inline bool arg_within(const char *module, const char *argument, double v
     return false;
 }
 
+/* A shape among the options has its count. */
+static inline bool arg_counted(const char *module, const char *argument, const fdl_shape *shape)
+{
+    if (!fdl_shape_lacks_count(shape))
+        return true;
+    fdl_fail(FDL_E_ARG,
+             "fdl_nn_%s: .%s = {%" PRId64 ", ...} lacks its count; write FDL_DIMS(%" PRId64 ", ...)", module,
+             argument, shape->d[0], shape->d[0]);
+    return false;
+}
+
 /* Extents of a tensor that may exist: none below 0, and no more elements than can be counted. */
 static inline bool arg_extents(const char *module, const char *argument, const fdl_shape *shape)
 {
@@ -56,6 +67,10 @@ static inline bool arg_divides(const char *module, const char *part_name, int64_
 static inline bool arg_spatial(const char *module, const char *argument, int n, int64_t one,
                                int64_t otherwise, int64_t least, const fdl_shape *dims, fdl_shape *out)
 {
+    char name[64];
+    snprintf(name, sizeof name, "%s_dims", argument);
+    if (!arg_counted(module, name, dims))
+        return false;
     if (dims->ndim != 0 && (dims->ndim != n || one != 0)) {
         if (one != 0)
             fdl_fail(FDL_E_ARG, "fdl_nn_%s: %s is %" PRId64 " and .%s_dims is given too; give one of them",

@@ -11,7 +11,7 @@
 /* [first, second, k...] */
 static fdl_shape weight_shape(int64_t first, int64_t second, const fdl_shape *kernel)
 {
-    fdl_shape shape = {2 + kernel->ndim, {first, second}};
+    fdl_shape shape = {{first, second}, 2 + kernel->ndim};
     for (int i = 0; i < kernel->ndim; i++)
         shape.d[2 + i] = kernel->d[i];
     return shape;

@@ -33,7 +33,7 @@ static fdl_tensor *new_table(int64_t num, int64_t dim, const fdl_nn_embedding_op
     fdl_tensor *t = fdl_empty(FDL_SHAPE(num, dim), .dtype = o->dtype, .device = o->device);
     if (!t || fdl_init_normal(t, 0, 1) != FDL_OK)
         return NULL;
-    if (o->padding_idx.set)
+    if (fdl_opt_given(o->padding_idx))
         FDL_TRY_NULL(fdl_zero_(fdl_select(t, 0, o->padding_idx.value)));
     return t;
 }
@@ -41,7 +41,7 @@ static fdl_tensor *new_table(int64_t num, int64_t dim, const fdl_nn_embedding_op
 static bool good_table(const char *name, int64_t num, int64_t dim, const fdl_nn_embedding_opts *o)
 {
     if (!arg_at_least(name, "num", num, 1) || !arg_at_least(name, "dim", dim, 1) ||
-        (o->padding_idx.set &&
+        (fdl_opt_given(o->padding_idx) &&
          !arg_within(name, "padding_idx", (double)o->padding_idx.value, (double)-num, (double)num - 1)) ||
         !arg_within(name, "max_norm", o->max_norm, 0, 1e300))
         return false;
@@ -206,13 +206,13 @@ static const char *embedding_bag_onnx(fdl_onnx *o, const fdl_call *c, const char
     const int64_t length = c->x.d[1], dim = 1;
     const char *rows = OP(o, "Gather", IN(onnx_param(o, c->module, "weight"), *x));
     if (a->o.mode == FDL_BAG_MAX) {
-        if (a->o.padding_idx.set)
+        if (fdl_opt_given(a->o.padding_idx))
             return onnx_refuse(o, "a maximum that leaves the padding out isn't told in ONNX");
         if (onnx_opset(o) < 18)
             return OP_ATTR(o, "ReduceMax", IN(rows), A_INTS("axes", 1, &dim), A_INT("keepdims", 0));
         return OP_ATTR(o, "ReduceMax", IN(rows, INTS(o, dim)), A_INT("keepdims", 0));
     }
-    if (a->o.padding_idx.set) {
+    if (fdl_opt_given(a->o.padding_idx)) {
         const char *count, *sum = onnx_sum_of_counted(o, a, m, length, *x, rows, &count);
         return a->o.mode == FDL_BAG_SUM ? sum : OP(o, "Div", IN(sum, count));
     }

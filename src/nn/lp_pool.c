@@ -125,6 +125,8 @@ static fdl_module *new_fractional(int n, const fdl_module_ops *ops, const fdl_ki
     if (each != 0 && each != n)
         return fdl_fail_null(FDL_E_ARG, "fdl_nn_%s: .ratio_dims must have %d numbers between 0 and 1", name,
                              n);
+    if (!arg_counted(name, "size", &o.size))
+        return NULL;
     if ((o.size.ndim != 0) + (o.ratio != 0) + (each != 0) != 1)
         return fdl_fail_null(FDL_E_ARG, "fdl_nn_%s: needs .size or .ratio, and not both", name);
     if (o.size.ndim > 1 && o.size.ndim != n)

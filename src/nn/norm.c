@@ -9,6 +9,8 @@
 /* The trailing dims that are normalised: [n], or `shape` with n = 0. */
 static bool normalized_shape(const char *name, int64_t n, const fdl_shape *shape, fdl_shape *out)
 {
+    if (!arg_counted(name, "shape", shape))
+        return false;
     if (shape->ndim > 0 && n != 0) {
         fdl_fail(FDL_E_ARG, "fdl_nn_%s: n is %" PRId64 " and .shape is given too; n is 0 then", name, n);
         return false;

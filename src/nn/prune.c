@@ -31,10 +31,10 @@ typedef struct amount {
 
 static bool good_amount(const amount *a)
 {
-    if (a->count.set && a->part != 0)
+    if (fdl_opt_given(a->count) && a->part != 0)
         fdl_fail(FDL_E_ARG, "%s: amount is %g and .count is given too; amount is 0 then", a->function,
                  a->part);
-    else if (a->count.set && a->count.value < 0)
+    else if (fdl_opt_given(a->count) && a->count.value < 0)
         fdl_fail(FDL_E_ARG, "%s: .count is %lld, must be 0 or more", a->function, (long long)a->count.value);
     else if (!(a->part >= 0 && a->part <= 1))
         fdl_fail(FDL_E_ARG, "%s: amount is %g, must be in [0, 1]", a->function, a->part);
@@ -46,7 +46,7 @@ static bool good_amount(const amount *a)
 /* So many of n; -1: more than there are. */
 static int64_t number_of(const amount *a, int64_t n, const char *what)
 {
-    int64_t k = a->count.set ? a->count.value : (int64_t)rint(a->part * (double)n);
+    int64_t k = fdl_opt_given(a->count) ? a->count.value : (int64_t)rint(a->part * (double)n);
     if (k <= n)
         return k;
     fdl_fail(FDL_E_ARG, "%s: .count is %lld, but there are %lld %s left", a->function, (long long)k,

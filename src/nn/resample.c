@@ -85,6 +85,8 @@ fdl_module *fdl_nn_upsample_opt(const fdl_nn_upsample_opts *opts)
     if (each < 0)
         return fdl_fail_null(FDL_E_ARG,
                              "fdl_nn_upsample: .scale_dims must have numbers above 0, from the first on");
+    if (!arg_counted("upsample", "size", &o.size))
+        return NULL;
     if ((o.size.ndim != 0) + (o.scale != 0) + (each != 0) != 1)
         return fdl_fail_null(FDL_E_ARG, "fdl_nn_upsample: needs .size or .scale, and not both");
     if (o.scale != 0 && !(o.scale > 0 && o.scale <= INT32_MAX))

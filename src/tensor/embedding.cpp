@@ -44,7 +44,7 @@ void check_range(const at::Tensor &w, const at::Tensor &idx)
 /* The padding row counted from 0; none: nothing. */
 std::optional<int64_t> padding(const at::Tensor &w, fdl_opt_i64 option)
 {
-    if (!option.set)
+    if (!fdl_opt_given(option))
         return std::nullopt;
     if (option.value < -w.size(0) || option.value >= w.size(0))
         fail(FDL_E_RANGE, ".padding_idx is %lld; the table has %lld rows", (long long)option.value,

@@ -401,7 +401,7 @@ fdl_tensor *fdl_cross_entropy_opt(fdl_tensor *pred, fdl_tensor *target, const fd
             fail(FDL_E_ARG, ".label_smoothing is %g; it is from 0 to 1", o.label_smoothing);
         double smoothing = fdl_opt_double(o.label_smoothing, 0);
         if (at::isFloatingType(target->t.scalar_type())) {
-            if (o.ignore_index.set)
+            if (fdl_opt_given(o.ignore_index))
                 fail(FDL_E_ARG, ".ignore_index means nothing to probabilities");
             if (pred->t.dim() < 1 || pred->t.size(pred->t.dim() == 1 ? 0 : 1) < 1)
                 fail(FDL_E_SHAPE, "pred is [N, C, *] or [C] with a class at least");

@@ -167,6 +167,8 @@ at::Tensor max_unpool(const at::Tensor &x, const at::Tensor &indices, int64_t ke
     spatial stride("stride", o.stride, o.stride_dims, k, 1);
     spatial padding("padding", n, o.padding, o.padding_dims, 0, 0);
     int64_t size[3] = {1, 1, 1};
+    if (fdl_shape_lacks_count(&o.size))
+        fail(FDL_E_ARG, ".size lacks its count; write FDL_DIMS(%lld, ...)", (long long)o.size.d[0]);
     if (o.size.ndim)
         output_size(o.size, n, size, 1);
     for (int i = 0; i < n; i++) {

@@ -82,7 +82,7 @@ at::Tensor turned(const at::Tensor &x, const at::Tensor &cos, const at::Tensor &
 fdl_tensor *fdl_square_subsequent_mask_opt(int64_t n, const fdl_tensor_opts *opts)
 {
     return OP_DO((), {
-        fdl_shape square = {2, {n, n}};
+        fdl_shape square = {{n, n}, 2};
         at::TensorOptions o = options(opts);
         at::Tensor mask = o.dtype() == at::kBool
                               ? at::ones(extents(square), o)

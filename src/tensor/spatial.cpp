@@ -20,6 +20,9 @@ inline void check(const char *name, int64_t value, int64_t least)
 
 void spatial::fill(const char *name, int64_t all, const fdl_shape &each, int64_t least)
 {
+    if (fdl_shape_lacks_count(&each))
+        fail(FDL_E_ARG, ".%s_dims = {%lld, ...} lacks its count; write FDL_DIMS(%lld, ...)", name,
+             (long long)each.d[0], (long long)each.d[0]);
     if (each.ndim) {
         if (all)
             fail(FDL_E_ARG, ".%s and .%s_dims are both given", name, name);

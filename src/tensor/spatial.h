@@ -19,9 +19,9 @@ class spatial
     /* What nearly every call has goes inline. */
     void set(const char *name, int64_t all, const fdl_shape &each, int64_t least)
     {
-        if (FDL_LIKELY(each.ndim == 0 && all >= least && all <= INT32_MAX && all != 0))
+        if (FDL_LIKELY(each.ndim == 0 && each.d[0] == 0 && all >= least && all <= INT32_MAX && all != 0))
             v_[0] = v_[1] = v_[2] = all;
-        else if (FDL_UNLIKELY(each.ndim != 0 || all != 0 || v_[0] < least))
+        else if (FDL_UNLIKELY(each.ndim != 0 || each.d[0] != 0 || all != 0 || v_[0] < least))
             fill(name, all, each, least);
     }
     [[gnu::cold]] void fill(const char *name, int64_t all, const fdl_shape &each, int64_t least);

@@ -86,12 +86,9 @@ static void save_model(const char *name, fdl_module *m, int opset, int n, const 
 
 /* ---- the table of modules ------------------------------------------------------------------------------ */
 
-#define DIMS(...)                          \
-    {                                      \
-        (int)FDL_COUNT_INTS_(__VA_ARGS__), \
-        {                                  \
-            __VA_ARGS__                    \
-        }                                  \
+#define DIMS(...)                                        \
+    {                                                    \
+        {__VA_ARGS__}, (int)FDL_COUNT_INTS_(__VA_ARGS__) \
     }
 #define VALUES(...) false, 0, DIMS(__VA_ARGS__)
 #define INDICES(below, ...) true, below, DIMS(__VA_ARGS__)

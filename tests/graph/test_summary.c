@@ -116,12 +116,9 @@ typedef struct built {
     int64_t below;
     fdl_shape dims;
 } built;
-#define DIMS(...)                          \
-    {                                      \
-        (int)FDL_COUNT_INTS_(__VA_ARGS__), \
-        {                                  \
-            __VA_ARGS__                    \
-        }                                  \
+#define DIMS(...)                                        \
+    {                                                    \
+        {__VA_ARGS__}, (int)FDL_COUNT_INTS_(__VA_ARGS__) \
     }
 #define VALUES(...) false, 0, DIMS(__VA_ARGS__)
 #define INDICES(below, ...) true, below, DIMS(__VA_ARGS__)

@@ -384,10 +384,34 @@ static void identity_hands_its_input_through(void **state)
     check_ok(fdl_module_free(m));
 }
 
+/* Numbers in braces, or one number, for a shape: its count is 0 then, which is no shape. A number without FDL_SOME is meant. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmissing-braces"
+static void forgotten_macros(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    REFUSED(fdl_nn_conv2d(1, 1, 3, .padding_dims = {2, 1}), "padding_dims", "FDL_DIMS(2");
+    REFUSED(fdl_nn_conv2d(1, 1, 3, .stride_dims = 2), "stride_dims", "FDL_DIMS(2");
+    REFUSED(fdl_nn_layer_norm(4, .shape = {2, 2}), "shape", "FDL_DIMS(2");
+    assert_null(fdl_max_pool2d(fdl_ones(FDL_SHAPE(1, 4, 4)), 2, .padding_dims = {1, 1}));
+    check_error(FDL_E_ARG, "padding_dims", "FDL_DIMS(1");
+    fdl_module *m = fdl_nn_embedding(5, 2, .padding_idx = 3);
+    check_some(m);
+    double rows[10];
+    check_ok(fdl_to_f64(fdl_param_tensor(fdl_module_own_param(m, "weight")), rows, 10));
+    for (int i = 0; i < 10; i++)
+        assert_true((rows[i] == 0) == (i / 2 == 3));
+    check_ok(fdl_module_free(m));
+    assert_int_equal(fdl_opt_int(FDL_SOME(0), 7), 0);
+}
+#pragma GCC diagnostic pop
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wrong_arguments_are_named),
+        cmocka_unit_test(forgotten_macros),
         cmocka_unit_test(the_error_has_the_callers_line),
         cmocka_unit_test(every_module_with_parameters_takes_a_dtype),
         cmocka_unit_test(linear_by_hand),

@@ -23,7 +23,7 @@ static void a_training_step_lowers_the_loss()
     fdl_optim *opt = fdl_optim_sgd_opt(fdl_parameters_opt(model, nullptr), nullptr);
     HOLDS(opt && fdl_optim_set_lr(opt, 0.03) == FDL_OK);
     const float data[] = {1, 2, 3, 4};
-    fdl_shape shape = {2, {2, 2}}, target = {2, {2, 1}};
+    fdl_shape shape = {{2, 2}, 2}, target = {{2, 1}, 2};
     double first = 0, last = 0;
     for (int i = 0; i < 100; i++) {
         fdl_scope *scope = fdl_scope_open();
@@ -46,7 +46,7 @@ static void a_training_step_lowers_the_loss()
 
 static void errors_are_the_same()
 {
-    fdl_shape bad = {1, {-1}};
+    fdl_shape bad = {{-1}, 1};
     HOLDS(fdl_zeros_opt(bad, nullptr) == nullptr);
     HOLDS(fdl_last_error()->status == FDL_E_SHAPE);
     fdl_clear_error();

@@ -100,7 +100,7 @@ static inline fdl_module *bag_recorded(const json_t *f, fdl_dtype dtype, fdl_dev
     for (size_t i = 0; i < json_array_size(shapes); i++) {
         double v[MOST], dims[MOST];
         numbers(json_array_get(start, i), v, MOST);
-        fdl_shape s = {numbers(json_array_get(shapes, i), dims, MOST), {0}};
+        fdl_shape s = {{0}, numbers(json_array_get(shapes, i), dims, MOST)};
         for (int d = 0; d < s.ndim; d++)
             s.d[d] = (int64_t)dims[d];
         bag_add(m, fdl_from_f64(v, s, .dtype = dtype, .device = device));

@@ -12,7 +12,7 @@ static fdl_tensor *leaf_of(const double *values, fdl_shape shape)
     return fdl_from_f64(values, shape, .requires_grad = true);
 }
 #define LEAF(...) \
-    leaf_of(F64(__VA_ARGS__), (fdl_shape){1, {(int64_t)(sizeof((double[]){__VA_ARGS__}) / sizeof(double))}})
+    leaf_of(F64(__VA_ARGS__), (fdl_shape){{(int64_t)(sizeof((double[]){__VA_ARGS__}) / sizeof(double))}, 1})
 
 static void check_values_(fdl_tensor *x, int64_t n, const double *want, const char *file, int line)
 {

@@ -390,7 +390,7 @@ static void any_options_give_a_status(void **state)
         int n = 1 + (int)fdl_rng_below(&dice, 3);
         fdl_tensor *x = some_tensor(yes() ? n + 2 : n + 1), *w = some_tensor(n + 2);
         if (yes()) /* a weight that fits */
-            w = fdl_ones(((fdl_shape){n + 2, {2, fdl_size(x, -n - 1), 2, 3, 1}}));
+            w = fdl_ones(((fdl_shape){{2, fdl_size(x, -n - 1), 2, 3, 1}, n + 2}));
         fdl_conv_opts conv = {.stride = some_int(),
                               .padding = some_int(),
                               .dilation = some_int(),

@@ -60,7 +60,7 @@ function field(struct, declaration, text,    base, n, parts, i, name, type, star
         several = substr(declaration, RSTART)
         declaration = substr(declaration, 1, RSTART - 1)
     }
-    if (declaration == "int opts_" || declaration == "")
+    if (declaration == "fdl_by_name opts_" || declaration == "int opts_" || declaration == "")
         return
     if (declaration ~ /\(\*/) {
         match(declaration, /\(\*[A-Za-z0-9_]+\)/)
@@ -264,7 +264,7 @@ FNR == 1 {
     struct = $0
     sub(/^} */, "", struct)
     sub(/;.*/, "", struct)
-    if (s ~ /int opts_;/) {
+    if (s ~ /(int|fdl_by_name) opts_;/) {
         print "T", "opts", struct, ""
         body = s
         sub(/^[^{]*\{/, "", body)
