@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <time.h>
 
 /* ---- jobs ---------------------------------------------------------------------------------------------- */
@@ -390,6 +391,30 @@ static void the_last_ones_are_kept(void **state)
     fdl_module_free(m);
 }
 
+/* How it is to be written goes along with what: shards, and how much is compressed. */
+static void options_of_writing_reach_the_file(void **state)
+{
+    (void)state;
+    FDL_SCOPE;
+    fdl_module *m = fdl_nn_linear(100, 100), *back = fdl_nn_linear(100, 100);
+    check_ok(fdl_init_zeros(param_of(m, "weight")));
+    fdl_worker *w = fdl_worker_new();
+    check_ok(fdl_ckpt_save_async(w, m, path_of("little.fdl.gz"), .level = 1));
+    check_ok(fdl_ckpt_save_async(w, m, path_of("much.fdl.gz"), .level = 9));
+    check_ok(fdl_ckpt_save_async(w, m, path_of("parts.fdl"), .shard_bytes = 1000));
+    check_ok(fdl_worker_wait(w));
+    struct stat little, much;
+    assert_int_equal(stat(path_of("little.fdl.gz"), &little), 0);
+    assert_int_equal(stat(path_of("much.fdl.gz"), &much), 0);
+    assert_true(much.st_size < little.st_size);
+    assert_true(there("parts.fdl.index.json") && !there("parts.fdl"));
+    check_ok(fdl_ckpt_load(back, path_of("parts.fdl")));
+    assert_true(same_values(m, back));
+    fdl_worker_free(w);
+    fdl_module_free(m);
+    fdl_module_free(back);
+}
+
 static void errors_come_at_once_or_with_the_wait(void **state)
 {
     (void)state;
@@ -460,6 +485,7 @@ int main(void)
         cmocka_unit_test(what_is_saved_is_what_was_there),
         cmocka_unit_test(a_busy_worker_is_left_alone),
         cmocka_unit_test(the_last_ones_are_kept),
+        cmocka_unit_test(options_of_writing_reach_the_file),
         cmocka_unit_test(errors_come_at_once_or_with_the_wait),
         cmocka_unit_test(signals_are_the_programs),
     };
