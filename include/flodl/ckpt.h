@@ -144,6 +144,8 @@ typedef struct fdl_ckpt_load_opts {
  * executed (a dict of dicts: its keys joined by "."; needs libzip, else FDL_E_UNSUPPORTED); versions 1 and 2
  * of checkpoints ("FDLC").
  *
+ * In other programs' files a batch norm's num_batches_tracked may be missing, as PyTorch has it: it stays as it is.
+ *
  * A tensor takes what the file has under the first of these: its state_dict key, its canonical name, another name
  * of the same tensor; then, of what nobody has taken so, its flat name (fdl_parameters(m, .flat)) and
  * its name in an equal torch.nn.Sequential (.sequential); what a parametrization keeps, the older torch.nn.utils.weight_norm's and

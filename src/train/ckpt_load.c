@@ -96,12 +96,12 @@ static fdl_status check_hash(const load *l, fdl_module *m)
         l->file.hash, own, text);
 }
 
-/* Versions 1 and 2 don't count batches. */
+/* Versions 1 and 2 don't count batches, and PyTorch takes state_dicts from before it did. */
 static bool may_lack(const load *l, const char *name)
 {
     static const char counter[] = "num_batches_tracked";
     size_t n = strlen(name), k = sizeof counter - 1;
-    return is_old(l) && n >= k && strcmp(name + n - k, counter) == 0;
+    return l->file.version < 3 && n >= k && strcmp(name + n - k, counter) == 0;
 }
 
 /* " (its keys begin with "model.": .prefix = "model.")", where that would help; else "". */
