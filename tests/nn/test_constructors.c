@@ -1,6 +1,7 @@
 /* What the constructors refuse, each with the argument's name; what a module does that no table of numbers
  * shows. */
 #include "check.h"
+#include "refused.h"
 
 #include <math.h>
 
@@ -12,15 +13,6 @@ static void float_all(fdl_module *m)
     assert_true(fdl_params_count(ps) > 0);
     check_ok(fdl_module_free(m));
 }
-
-/* A constructor that fails leaves no handle behind and names what was wrong. */
-#define REFUSED(call, ...)                           \
-    do {                                             \
-        int64_t live_ = fdl_live_tensors();          \
-        assert_null(call);                           \
-        check_error(FDL_E_ARG, __VA_ARGS__);         \
-        assert_int_equal(fdl_live_tensors(), live_); \
-    } while (0)
 
 static void wrong_arguments_are_named(void **state)
 {

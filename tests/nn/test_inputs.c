@@ -1,30 +1,9 @@
 /* Every module of tests/modules.def given what it can't have been made for: other ranks, extents, dtypes, no elements. It gives
  * a tensor or an error, never a crash, and works as before afterwards. On the CPU: an index out of range ends a CUDA context. */
 #include "fixture.h"
+#include "rows.h"
 
 #include <stdlib.h>
-
-typedef struct row {
-    const char *name;
-    fdl_module *(*make)(void);
-    bool indices;
-} row;
-
-#define VALUES(...) false
-#define INDICES(...) true
-#define MODULE(name, kind, constructor, torch, input) \
-    static fdl_module *make_##name(void)              \
-    {                                                 \
-        return constructor;                           \
-    }
-#include "modules.def"
-#undef MODULE
-static const row rows[] = {
-#define MODULE(name, kind, constructor, torch, input) {#name, make_##name, input},
-#include "modules.def"
-#undef MODULE
-};
-enum { ROWS = sizeof rows / sizeof *rows };
 
 static uint64_t drawn = 1;
 

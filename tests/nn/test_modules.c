@@ -1,31 +1,8 @@
 /* Every module of tests/modules.def against PyTorch's recorded numbers and against difference quotients. */
 #include "fixture.h"
+#include "rows.h"
 
 #include <math.h>
-
-typedef struct row {
-    const char *name, *kind;
-    fdl_module *(*make)(void);
-    bool indices;
-} row;
-
-#define VALUES(...) false
-#define INDICES(...) true
-
-#define MODULE(name, kind, constructor, torch, input) \
-    static fdl_module *make_##name(void)              \
-    {                                                 \
-        return constructor;                           \
-    }
-#include "modules.def"
-#undef MODULE
-
-static const row rows[] = {
-#define MODULE(name, kind, constructor, torch, input) {#name, #kind, make_##name, input},
-#include "modules.def"
-#undef MODULE
-};
-enum { ROWS = sizeof rows / sizeof *rows };
 
 /* ---- helpers ------------------------------------------------------------------------------------ */
 

@@ -1,5 +1,6 @@
 /* Norms: values by hand, running statistics, one norm as another, the statistics of several ranks; what they refuse. */
 #include "check.h"
+#include "refused.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -402,14 +403,6 @@ static void a_rank_that_fails_changes_nothing(void **state)
 }
 
 /* ---- what is refused ---------------------------------------------------------------------------- */
-
-#define REFUSED(call, ...)                           \
-    do {                                             \
-        int64_t live_ = fdl_live_tensors();          \
-        assert_null(call);                           \
-        check_error(FDL_E_ARG, __VA_ARGS__);         \
-        assert_int_equal(fdl_live_tensors(), live_); \
-    } while (0)
 
 static void wrong_norms_are_named(void **state)
 {

@@ -1,32 +1,9 @@
 /* Every module of the table with all its parameters computed: by weight_norm, spectral_norm, a mask. Whatever it is and however
  * it comes to its weights, it gives what it gave before, as do its copy and what its files give. */
 #include "fixture.h"
+#include "rows.h"
 
 #include <unistd.h>
-
-typedef struct row {
-    const char *name;
-    fdl_module *(*make)(void);
-    bool indices;
-} row;
-
-#define VALUES(...) false
-#define INDICES(...) true
-
-#define MODULE(name, kind, constructor, torch, input) \
-    static fdl_module *make_##name(void)              \
-    {                                                 \
-        return constructor;                           \
-    }
-#include "modules.def"
-#undef MODULE
-
-static const row rows[] = {
-#define MODULE(name, kind, constructor, torch, input) {#name, make_##name, input},
-#include "modules.def"
-#undef MODULE
-};
-enum { ROWS = sizeof rows / sizeof *rows };
 
 /* ---- helpers ------------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,6 @@
 /* Pools: values by hand, where they were and back again, windows at places that are drawn, extents; what they refuse. */
 #include "fixture.h"
+#include "refused.h"
 
 #include <math.h>
 
@@ -394,14 +395,6 @@ static void sides_of_each_kind(void **state)
 }
 
 /* ---- what is refused ---------------------------------------------------------------------------- */
-
-#define REFUSED(call, ...)                           \
-    do {                                             \
-        int64_t live_ = fdl_live_tensors();          \
-        assert_null(call);                           \
-        check_error(FDL_E_ARG, __VA_ARGS__);         \
-        assert_int_equal(fdl_live_tensors(), live_); \
-    } while (0)
 
 static void wrong_pools_are_named(void **state)
 {
