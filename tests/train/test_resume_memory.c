@@ -1,11 +1,18 @@
 /* Saving and going on when memory runs out: each allocation on each way fails once. Nothing is left behind, and a training that
  * could not be loaded is what it was. */
-#include "ckpt_files.h"
 #include "no_memory.h"
 
-#include "flodl/worker.h"
+#ifdef NO_MEMORY_SKIPPED
+int main(void)
+{
+    print_message("skipped: sanitizers have a malloc of their own\n");
+    return 0;
+}
+#else
 
-#ifndef NO_MEMORY_SKIPPED
+#include "ckpt_files.h"
+
+#include "flodl/worker.h"
 
 typedef struct training {
     fdl_module *m;
@@ -123,23 +130,17 @@ static void every_allocation_may_fail(void **state)
     free(before.at);
     training_end(&t);
 }
-#endif
 
 static int setup(void **state)
 {
-#ifndef NO_MEMORY_SKIPPED
-    if (no_memory_setup(state) != 0)
-        return -1;
-#endif
-    return make_folder(state);
+    return no_memory_setup(state) == 0 ? make_folder(state) : -1;
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#ifndef NO_MEMORY_SKIPPED
         cmocka_unit_test(every_allocation_may_fail),
-#endif
     };
     return cmocka_run_group_tests(tests, setup, remove_folder);
 }
+#endif
