@@ -4,6 +4,7 @@
  * ones, sends it to the device on the loader's own stream, and puts it into the ring, from which the consumer takes batch after
  * batch: its stream waits for the copy, itself it doesn't. Each epoch has a generation; what a worker brings of an older one is
  * dropped. All that the threads share is under one lock; fetching and copying happen outside of it. */
+#include "../base/thread.h"
 #include "data_private.h"
 
 #include "flodl/clock.h"
@@ -14,7 +15,6 @@
 #include <errno.h>
 #include <math.h>
 #include <sched.h>
-#include <signal.h>
 #include <time.h>
 
 enum { DEFAULT_WORKERS = 4 };
@@ -399,22 +399,6 @@ static void *work(void *worker)
     return NULL;
 }
 
-/* Signals are the program's own threads' business, but for those that a thread causes itself. */
-static int start_thread(struct worker *w)
-{
-    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS, SIGPROF};
-    sigset_t most, before;
-    sigfillset(&most);
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        sigdelset(&most, own[i]);
-    pthread_sigmask(SIG_SETMASK, &most, &before);
-    int failure = pthread_create(&w->thread, NULL, work, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!failure)
-        pthread_setname_np(w->thread, "fdl-loader");
-    return failure;
-}
-
 /* Starts the workers that aren't there: all at first, later those whose thread has ended. */
 static fdl_status start_workers(struct pipe *p)
 {
@@ -431,7 +415,7 @@ static fdl_status start_workers(struct pipe *p)
         pthread_mutex_lock(&p->lock);
         p->running++;
         pthread_mutex_unlock(&p->lock);
-        int failure = start_thread(w);
+        int failure = thread_start(&w->thread, "fdl-loader", work, w);
         w->runs = !failure;
         if (!failure)
             continue;

@@ -1,11 +1,11 @@
 /* One thread that takes jobs in order, and saving by it. All that threads share is under one lock; jobs run outside of it. */
 #include "flodl/worker.h"
 
+#include "../base/thread.h"
 #include "ckpt_private.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 
 typedef struct job {
     fdl_status (*run)(void *arg);
@@ -92,22 +92,6 @@ static void *work(void *self)
     return NULL;
 }
 
-/* Signals are the program's own threads' business, but for those that a thread causes itself. */
-static int start(fdl_worker *w)
-{
-    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS, SIGPROF};
-    sigset_t most, before;
-    sigfillset(&most);
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        sigdelset(&most, own[i]);
-    pthread_sigmask(SIG_SETMASK, &most, &before);
-    int failure = pthread_create(&w->thread, NULL, work, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!failure)
-        pthread_setname_np(w->thread, "fdl-worker");
-    return failure;
-}
-
 /* ---- making and ending ------------------------------------------------------------------------------------ */
 
 static void release(fdl_worker *w)
@@ -132,7 +116,7 @@ fdl_worker *fdl_worker_new_opt(const fdl_worker_opts *opts)
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->work, NULL);
     pthread_cond_init(&w->change, NULL);
-    int failure = start(w);
+    int failure = thread_start(&w->thread, "fdl-worker", work, w);
     if (!failure)
         return w;
     char why[128];

@@ -1,32 +1,7 @@
 /* Every module of tests/modules.def as the one node of a graph: its hash, its drawing, its copy. */
 #include "check.h"
 #include "gpu.h"
-
-typedef struct row {
-    const char *name, *kind;
-    fdl_module *(*make)(void);
-    bool indices;
-    fdl_shape shape;
-} row;
-
-#define COUNTED(...)                                     \
-    {                                                    \
-        {__VA_ARGS__}, (int)FDL_COUNT_INTS_(__VA_ARGS__) \
-    }
-#define VALUES(...) false, COUNTED(__VA_ARGS__)
-#define INDICES(below, ...) true, COUNTED(__VA_ARGS__)
-#define MODULE(name, kind, constructor, pytorch, ...) \
-    static fdl_module *make_##name(void)              \
-    {                                                 \
-        return constructor;                           \
-    }
-#include "modules.def"
-#undef MODULE
-#define MODULE(name, kind, constructor, pytorch, ...) {#name, #kind, make_##name, __VA_ARGS__},
-static const row rows[] = {
-#include "modules.def"
-};
-enum { ROWS = sizeof rows / sizeof *rows };
+#include "rows.h"
 
 static fdl_module *graph_of(const row *r)
 {
@@ -105,7 +80,7 @@ static void copies_compute_the_same(void **state)
             fail_msg("%s: %s", r->name, fdl_last_error()->message);
         check_ok(fdl_eval(g));
         check_ok(fdl_eval(copy));
-        fdl_tensor *x = r->indices ? fdl_randint(0, 3, r->shape) : fdl_randn(r->shape);
+        fdl_tensor *x = r->indices ? fdl_randint(0, 3, r->dims) : fdl_randn(r->dims);
         fdl_tensor *y = fdl_forward(g, x), *z = fdl_forward(copy, x);
         check_some(y);
         if (!z || !fdl_allclose(y, z, .rtol = FDL_ZERO, .atol = FDL_ZERO))

@@ -1,18 +1,11 @@
 /* Models as ONNX files. What onnxruntime makes of them is checked by tests/onnx, which runs this program with FLODL_ONNX=folder:
  * it leaves each file there with an input and the result that flodl has. */
 #include "modules.h"
+#include "rows.h"
 
 #include <unistd.h>
 
 static char folder[256];
-
-typedef struct built {
-    const char *name;
-    fdl_module *(*make)(void);
-    bool indices;
-    int64_t below;
-    fdl_shape dims;
-} built;
 
 /* An extent of `shape` that is -1 becomes n. */
 static fdl_shape with_batch(fdl_shape shape, int64_t n)
@@ -46,7 +39,7 @@ static fdl_list results_of(fdl_module *m, int n, fdl_tensor **x)
 }
 
 /* Writes the model for inputs of these shapes, and one line "name opset input ... > name=output ..." in the list. */
-static void save_model(const char *name, fdl_module *m, int opset, int n, const built *inputs)
+static void save_model(const char *name, fdl_module *m, int opset, int n, const row *inputs)
 {
     FDL_SCOPE;
     char path[512];
@@ -85,24 +78,6 @@ static void save_model(const char *name, fdl_module *m, int opset, int n, const 
 }
 
 /* ---- the table of modules ------------------------------------------------------------------------------ */
-
-#define DIMS(...)                                        \
-    {                                                    \
-        {__VA_ARGS__}, (int)FDL_COUNT_INTS_(__VA_ARGS__) \
-    }
-#define VALUES(...) false, 0, DIMS(__VA_ARGS__)
-#define INDICES(below, ...) true, below, DIMS(__VA_ARGS__)
-#define MODULE(name, kind, constructor, pytorch, ...) \
-    static fdl_module *make_##name(void)              \
-    {                                                 \
-        return constructor;                           \
-    }
-#include "modules.def"
-#undef MODULE
-#define MODULE(name, kind, constructor, pytorch, ...) {#name, make_##name, __VA_ARGS__},
-static const built rows[] = {
-#include "modules.def"
-};
 
 /* Rows that ONNX can't be told, and a word of why. */
 static const char *const refused[][2] = {
@@ -146,7 +121,7 @@ static const char *why_refused(const char *name)
 static void every_module(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    for (int i = 0; i < ROWS; i++) {
         const char *why = why_refused(rows[i].name);
         check_ok(fdl_manual_seed(i));
         if (!why) {
@@ -276,29 +251,29 @@ static void graphs_with_a_free_batch(void **state)
             {"convnet", "language_model", "recurrent", "steps", "positions", "attention"},
             {"convnet_21", "language_model_21", "recurrent_21", "steps_21", "positions_21", "attention_21"}};
         const char *const *name = names[opset == 21];
-        save_model(name[0], convnet(), opset, 1, &(built){.dims = FDL_SHAPE(-1, 3, 8, 8)});
+        save_model(name[0], convnet(), opset, 1, &(row){.dims = FDL_SHAPE(-1, 3, 8, 8)});
         save_model(name[1], language_model(), opset, 1,
-                   &(built){.dims = FDL_SHAPE(-1, 9), .indices = true, .below = 17});
-        save_model(name[2], recurrent(), opset, 1, &(built){.dims = FDL_SHAPE(-1, 7, 4)});
+                   &(row){.dims = FDL_SHAPE(-1, 9), .indices = true, .below = 17});
+        save_model(name[2], recurrent(), opset, 1, &(row){.dims = FDL_SHAPE(-1, 7, 4)});
         save_model(name[3], steps(), opset, 2,
-                   (built[]){{.dims = FDL_SHAPE(-1, 6)}, {.dims = FDL_SHAPE(-1, 8)}});
-        save_model(name[4], gate_over_positions(), opset, 1, &(built){.dims = FDL_SHAPE(-1, 3, 4)});
-        save_model(name[5], attention(), opset, 1, &(built){.dims = FDL_SHAPE(6, -1, 8)});
+                   (row[]){{.dims = FDL_SHAPE(-1, 6)}, {.dims = FDL_SHAPE(-1, 8)}});
+        save_model(name[4], gate_over_positions(), opset, 1, &(row){.dims = FDL_SHAPE(-1, 3, 4)});
+        save_model(name[5], attention(), opset, 1, &(row){.dims = FDL_SHAPE(6, -1, 8)});
     }
     for (int opset = 17; opset <= 21; opset += 4) {
         bool later = opset == 21;
-        save_model(later ? "merged_21" : "merged", merged(), opset, 1, &(built){.dims = FDL_SHAPE(-1, 4)});
+        save_model(later ? "merged_21" : "merged", merged(), opset, 1, &(row){.dims = FDL_SHAPE(-1, 4)});
         save_model(later ? "long_skips_21" : "long_skips", long_skips(), opset, 1,
-                   &(built){.dims = FDL_SHAPE(-1, 2, 5, 5)});
+                   &(row){.dims = FDL_SHAPE(-1, 2, 5, 5)});
         save_model(later ? "outputs_21" : "outputs", several_outputs(), opset, 2,
-                   (built[]){{.dims = FDL_SHAPE(-1, 4)}, {.dims = FDL_SHAPE(-1, 3)}});
+                   (row[]){{.dims = FDL_SHAPE(-1, 4)}, {.dims = FDL_SHAPE(-1, 3)}});
     }
-    save_model("mapped", mapped(), 17, 1, &(built){.dims = FDL_SHAPE(-1, 4)});
+    save_model("mapped", mapped(), 17, 1, &(row){.dims = FDL_SHAPE(-1, 4)});
     for (int opset = 19; opset <= 22; opset += 3)
         save_model(opset == 19 ? "images_19" : "images_22", images(), opset, 1,
-                   &(built){.dims = FDL_SHAPE(-1, 4, 3, 5)});
+                   &(row){.dims = FDL_SHAPE(-1, 4, 3, 5)});
     save_model("circular_19", fdl_nn_conv2d(2, 2, 3, .padding = 1, .padding_mode = FDL_PAD_CIRCULAR), 19, 1,
-               &(built){.dims = FDL_SHAPE(-1, 2, 4, 5)});
+               &(row){.dims = FDL_SHAPE(-1, 2, 4, 5)});
 }
 
 static fdl_tensor *first_of(fdl_list values)

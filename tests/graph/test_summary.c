@@ -1,5 +1,6 @@
 /* Shapes, parameters, multiply-adds and memory of models, before there is an input. */
 #include "modules.h"
+#include "rows.h"
 
 #define SHAPE_IS(shape_, ...) assert_true(fdl_shape_eq(shape_, FDL_SHAPE(__VA_ARGS__)))
 
@@ -109,38 +110,13 @@ static void state_and_values_stay(void **state)
     check_ok(fdl_module_free(g));
 }
 
-typedef struct built {
-    const char *name;
-    fdl_module *(*make)(void);
-    bool indices;
-    int64_t below;
-    fdl_shape dims;
-} built;
-#define DIMS(...)                                        \
-    {                                                    \
-        {__VA_ARGS__}, (int)FDL_COUNT_INTS_(__VA_ARGS__) \
-    }
-#define VALUES(...) false, 0, DIMS(__VA_ARGS__)
-#define INDICES(below, ...) true, below, DIMS(__VA_ARGS__)
-#define MODULE(name, kind, constructor, pytorch, ...) \
-    static fdl_module *make_##name(void)              \
-    {                                                 \
-        return constructor;                           \
-    }
-#include "modules.def"
-#undef MODULE
-#define MODULE(name, kind, constructor, pytorch, ...) {#name, make_##name, __VA_ARGS__},
-static const built rows[] = {
-#include "modules.def"
-};
-
 /* The shape that is foretold is that of the forward. */
 static void every_module_has_shapes(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    for (int i = 0; i < ROWS; i++) {
         FDL_SCOPE;
-        const built *r = &rows[i];
+        const row *r = &rows[i];
         fdl_module *m = r->make();
         const fdl_summary *s = fdl_module_summary(m, r->dims, .dtype = r->indices ? FDL_INT64 : FDL_FLOAT32);
         if (!s)

@@ -1,39 +1,10 @@
 /* A model's topology as text and back: the same structure, names and results. */
 #include "modules.h"
+#include "rows.h"
 
 #include <unistd.h>
 
-typedef struct built {
-    const char *name;
-    fdl_module *(*make)(void);
-    bool indices;
-    int64_t below;
-    fdl_shape dims;
-} built;
-
-/* ---- the table of modules ------------------------------------------------------------------------------ */
-
-#define DIMS(...)                                        \
-    {                                                    \
-        {__VA_ARGS__}, (int)FDL_COUNT_INTS_(__VA_ARGS__) \
-    }
-#define VALUES(...) false, 0, DIMS(__VA_ARGS__)
-#define INDICES(below, ...) true, below, DIMS(__VA_ARGS__)
-#define MODULE(name, kind, constructor, pytorch, ...) \
-    static fdl_module *make_##name(void)              \
-    {                                                 \
-        return constructor;                           \
-    }
-#include "modules.def"
-#undef MODULE
-#define MODULE(name, kind, constructor, pytorch, ...) {#name, make_##name, __VA_ARGS__},
-static const built rows[] = {
-#include "modules.def"
-};
-#undef MODULE
-enum { ROWS = sizeof rows / sizeof *rows };
-
-static fdl_tensor *input_of(const built *r)
+static fdl_tensor *input_of(const row *r)
 {
     return r->indices ? fdl_randint(0, r->below, r->dims) : fdl_randn(r->dims);
 }

@@ -1,6 +1,6 @@
 /* Thousands of changed files of every format that is read: an error and an untouched module, or a load; never a crash,
  * never memory without end. From a seed, so that a failure comes again. */
-#include "ckpt_files.h"
+#include "training.h"
 
 #define FIXTURE(name) FLODL_SOURCE_DIR "/tests/fixtures/" name
 
@@ -151,16 +151,6 @@ static void headers_of_safetensors(void **state)
 
 /* ---- training state --------------------------------------------------------------------------------------- */
 
-typedef struct training {
-    fdl_module *m;
-    fdl_optim *opt;
-    fdl_amp_scaler *scaler;
-    fdl_plateau *plateau;
-    fdl_ema *ema;
-    fdl_rng rng;
-    fdl_progress at;
-} training;
-
 static training training_of(double rate, int steps)
 {
     FDL_SCOPE;
@@ -179,31 +169,6 @@ static training training_of(double rate, int steps)
         check_ok(fdl_ema_update(t.ema));
     }
     return t;
-}
-
-static void training_end(training *t)
-{
-    fdl_ema_free(t->ema);
-    fdl_plateau_free(t->plateau);
-    fdl_amp_scaler_free(t->scaler);
-    fdl_optim_free(t->opt);
-    fdl_module_free(t->m);
-}
-
-#define ALL_OF(t)                                                                                \
-    .optim = (t).opt, .scaler = (t).scaler, .plateau = (t).plateau, .ema = (t).ema, .rng = true, \
-    .host_rng = &(t).rng, .progress = &(t).at
-
-/* All of it in memory, but for the time at which it was saved. */
-static bytes image_of(training *t)
-{
-    bytes b = {0};
-    fdl_writer to = {write_bytes, &b};
-    check_ok(fdl_ckpt_save_to(t->m, to, ALL_OF(*t)));
-    char *at = memmem(b.at, b.n, "fdl.saved_at", 12);
-    assert_non_null(at);
-    memset(at, '.', 12 + 24);
-    return b;
 }
 
 /* A training that loads a changed file is that file's, in part or as it was: whatever was refused has changed nothing at all,

@@ -4,25 +4,7 @@
 
 #include "flodl/snapshot.h"
 #include "no_memory.h"
-
-typedef struct row {
-    const char *name;
-    fdl_module *(*make)(void);
-} row;
-
-#define MODULE(name, kind, constructor, torch, input) \
-    static fdl_module *make_##name(void)              \
-    {                                                 \
-        return constructor;                           \
-    }
-#include "modules.def"
-#undef MODULE
-
-static const row rows[] = {
-#define MODULE(name, kind, constructor, torch, input) {#name, make_##name},
-#include "modules.def"
-#undef MODULE
-};
+#include "rows.h"
 
 /* 0.5 more everywhere, so that nothing is what a constructor makes. */
 static void move_values(fdl_module *m)
@@ -42,7 +24,7 @@ static void every_module_comes_back_bit_for_bit(void **state)
     (void)state;
     static const fdl_dtype dtypes[] = {FDL_FLOAT32, FDL_FLOAT64, FDL_FLOAT16, FDL_BFLOAT16};
     int with_tensors = 0;
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+    for (int i = 0; i < ROWS; i++)
         for (int k = 0; k < 4; k++) {
             fdl_module *a = rows[i].make(), *b = rows[i].make();
             check_some(a);

@@ -3,31 +3,11 @@
 #include "quiet.h"
 
 #include "nn/fixture.h"
+#include "rows.h"
 
 #include <math.h>
 
 /* ---- every module ---------------------------------------------------------------------------------------- */
-
-typedef struct row {
-    const char *name;
-    fdl_module *(*make)(void);
-} row;
-
-#define VALUES(...)
-#define INDICES(...)
-#define MODULE(name, kind, constructor, torch, input) \
-    static fdl_module *make_##name(void)              \
-    {                                                 \
-        return constructor;                           \
-    }
-#include "modules.def"
-#undef MODULE
-
-static const row rows[] = {
-#define MODULE(name, kind, constructor, torch, input) {#name, make_##name},
-#include "modules.def"
-#undef MODULE
-};
 
 static char path[64];
 
@@ -72,7 +52,7 @@ static void modules(void **state)
     (void)state;
     snprintf(path, sizeof path, "/tmp/flodl_test_quiet_%d", (int)getpid());
     quiet_begin();
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    for (int i = 0; i < ROWS; i++)
         use(&rows[i]);
     unlink(path);
     assert_int_equal(quiet_end(), 0);

@@ -10,19 +10,9 @@ int main(void)
 }
 #else
 
-#include "ckpt_files.h"
+#include "training.h"
 
 #include "flodl/worker.h"
-
-typedef struct training {
-    fdl_module *m;
-    fdl_optim *opt;
-    fdl_amp_scaler *scaler;
-    fdl_plateau *plateau;
-    fdl_ema *ema;
-    fdl_rng rng;
-    fdl_progress at;
-} training;
 
 static training t;
 
@@ -45,18 +35,7 @@ static training training_of(double rate)
     return n;
 }
 
-static void training_end(training *n)
-{
-    fdl_ema_free(n->ema);
-    fdl_plateau_free(n->plateau);
-    fdl_amp_scaler_free(n->scaler);
-    fdl_optim_free(n->opt);
-    fdl_module_free(n->m);
-}
-
-#define ALL                                                                                                  \
-    .optim = t.opt, .scaler = t.scaler, .plateau = t.plateau, .ema = t.ema, .rng = true, .host_rng = &t.rng, \
-    .progress = &t.at
+#define ALL ALL_OF(t)
 
 static bool saves(void)
 {
@@ -76,17 +55,6 @@ static bool saves_an_optimizer(void)
            fdl_ckpt_load_optim(t.opt, path_of("optim.fdl")) == FDL_OK;
 }
 
-/* All of it in memory, but for the time at which it was saved. */
-static bytes image(void)
-{
-    bytes b = {0};
-    check_ok(fdl_ckpt_save_to(t.m, ((fdl_writer){write_bytes, &b}), ALL));
-    char *at = memmem(b.at, b.n, "fdl.saved_at", 12);
-    assert_non_null(at);
-    memset(at, '.', 12 + 24);
-    return b;
-}
-
 static bytes before;
 
 static bool loads(void)
@@ -98,14 +66,14 @@ static bool loads(void)
     char message[1024];
     snprintf(message, sizeof message, "%s", e.message);
     fdl_clear_error();
-    bytes now = image();
+    bytes now = image_of(&t);
     bool same = now.n == before.n && memcmp(now.at, before.at, now.n) == 0;
     free(now.at);
     if (good) {
         training_end(&t);
         t = training_of(0.25);
         free(before.at);
-        before = image();
+        before = image_of(&t);
     } else if (!same) {
         fail_msg("a load that failed has changed something: %s", message);
     } else {
@@ -125,7 +93,7 @@ static void every_allocation_may_fail(void **state)
     every_allocation(saves_an_optimizer, 10);
     training_end(&t);
     t = training_of(0.25);
-    before = image();
+    before = image_of(&t);
     every_allocation(loads, 10);
     free(before.at);
     training_end(&t);

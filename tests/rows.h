@@ -1,17 +1,23 @@
 /* The rows of tests/modules.def, for tests that go over all of them. */
-#ifndef FLODL_TESTS_NN_ROWS_H
-#define FLODL_TESTS_NN_ROWS_H
+#ifndef FLODL_TESTS_ROWS_H
+#define FLODL_TESTS_ROWS_H
 
 #include "flodl/flodl.h"
 
 typedef struct row {
     const char *name, *kind;
     fdl_module *(*make)(void);
-    bool indices; /* the input are whole numbers */
+    bool indices;   /* the input are whole numbers ... */
+    int64_t below;  /* ... below this one */
+    fdl_shape dims; /* of the input */
 } row;
 
-#define VALUES(...) false
-#define INDICES(...) true
+#define ROW_DIMS_(...)                                   \
+    {                                                    \
+        {__VA_ARGS__}, (int)FDL_COUNT_INTS_(__VA_ARGS__) \
+    }
+#define VALUES(...) false, 0, ROW_DIMS_(__VA_ARGS__)
+#define INDICES(below, ...) true, below, ROW_DIMS_(__VA_ARGS__)
 
 #define MODULE(name, kind, constructor, torch, input) \
     static fdl_module *make_##name(void)              \
